@@ -1,0 +1,1 @@
+"""Converters between `Trajectories` and other containers."""

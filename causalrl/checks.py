@@ -1,0 +1,178 @@
+"""The checks made once, at the door: each returns a clean array or raises an error that names field, row and mend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from causalrl.errors import CausalRLError, DataError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+PROBABILITY_TOLERANCE = 1e-6
+"""How far a row of probabilities may be from summing to 1 (single-precision classifiers reach about 1e-7)."""
+
+
+def first_bad(mask: NDArray[np.bool_]) -> int:
+    """Index of the first row in which any entry of `mask` is true."""
+    return int(np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1))[0])
+
+
+def check_finite(field: str, values: NDArray[Any], error: type[CausalRLError] = DataError) -> None:
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row = first_bad(bad)
+        raise error(
+            f"{field}: row {row} is {values[row]!s}; every entry must be finite. Impute or drop it before building the data."
+        )
+
+
+def check_probability_rows(field: str, rows: NDArray[np.float64], error: type[CausalRLError] = DataError) -> None:
+    """Rows (N, n_actions) must be finite, in [0, 1] and sum to 1."""
+    check_finite(field, rows, error)
+    bad = (rows < 0) | (rows > 1 + PROBABILITY_TOLERANCE)
+    if bad.any():
+        row = first_bad(bad)
+        raise error(f"{field}: row {row} is {rows[row]!s}; probabilities lie in [0, 1]. Pass probabilities, not logits.")
+    total = rows.sum(axis=1)
+    off = np.abs(total - 1) > PROBABILITY_TOLERANCE
+    if off.any():
+        row = first_bad(off)
+        raise error(f"{field}: row {row} sums to {total[row]:.9g}, not 1. Divide each row by its sum if that is meant.")
+
+
+def offsets_of(offsets: ArrayLike) -> Ints:
+    values = np.asarray(offsets)
+    if values.ndim != 1 or len(values) < 2:
+        raise DataError("offsets: the data are empty; offsets are (n + 1,) with n >= 1 trajectories, starting at 0.")
+    if values.dtype.kind not in "iu" or values[0] != 0:
+        raise DataError(f"offsets: must be integers starting at 0, got {values.dtype} starting at {values[0]}.")
+    lengths = np.diff(values.astype(np.int64))
+    if (lengths < 1).any():
+        i = int(np.flatnonzero(lengths < 1)[0])
+        raise DataError(f"offsets: trajectory {i} has {lengths[i]} steps; drop empty trajectories, and let offsets increase.")
+    return values.astype(np.int64)
+
+
+def vector(field: str, values: ArrayLike, length: int) -> Floats:
+    array = numeric(field, values)
+    if array.shape != (length,):
+        raise DataError(f"{field}: shape {array.shape}, but offsets end at {length}; pass one {field.rstrip('s')} a step.")
+    check_finite(field, array)
+    return array
+
+
+def numeric(field: str, values: Any) -> Floats:
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{field}: not numeric ({error}); encode categories as numbers first.") from error
+
+
+def matrix(field: str, values: ArrayLike) -> Floats:
+    array = numeric(field, values)
+    if array.ndim != 2:
+        raise DataError(f"{field}: shape {array.shape}, expected two dimensions (rows, features).")
+    check_finite(field, array)
+    return array
+
+
+def integers(field: str, values: ArrayLike) -> Ints:
+    array = np.asarray(values)
+    if array.dtype.kind in "iub":
+        return array.astype(np.int64)
+    floats = numeric(field, array)
+    check_finite(field, floats)
+    whole = floats == np.round(floats)
+    if not whole.all():
+        row = first_bad(~whole)
+        raise DataError(f"{field}: row {row} is {floats[row]}; expected integers. Continuous values take a second dimension.")
+    return floats.astype(np.int64)
+
+
+def codes_below(field: str, values: ArrayLike, length: int, count: int) -> Ints:
+    codes = integers(field, values)
+    if codes.shape != (length,):
+        raise DataError(f"{field}: shape {codes.shape}, expected ({length},).")
+    outside = (codes < 0) | (codes >= count)
+    if outside.any():
+        row = first_bad(outside)
+        raise DataError(f"{field}: row {row} is {codes[row]}, outside [0, {count}). Recode it from 0, or raise the count.")
+    return codes
+
+
+def observation_arrays(observations: ArrayLike, final: ArrayLike | None, steps: int, n: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    array = np.asarray(observations)
+    if len(array) != steps or array.ndim not in (1, 2):
+        raise DataError(f"observations: shape {array.shape}, but offsets end at {steps}; pass ({steps}, d), or ({steps},) states.")
+    if array.ndim == 1:
+        if array.dtype.kind not in "iu":
+            raise DataError("observations: one dimension means integer states; pass a (N, 1) array for one float column.")
+        states = array.astype(np.int64)
+        return states, None if final is None else integers("final_observations", final).reshape(n)
+    vectors = matrix("observations", array)
+    if final is None:
+        return vectors, None
+    after = numeric("final_observations", final)
+    if after.shape != (n, vectors.shape[1]):
+        raise DataError(f"final_observations: shape {after.shape}, expected ({n}, {vectors.shape[1]}), one row a trajectory.")
+    return vectors, after
+
+
+def count_states(observed: NDArray[Any], final: NDArray[Any] | None, n_states: int | None, features: Floats | None) -> int:
+    if observed.ndim == 2:
+        return 0
+    seen = observed if final is None else np.concatenate([observed, final])
+    count = n_states if n_states is not None else len(features) if features is not None else int(seen.max()) + 1
+    codes_below("observations", observed, len(observed), count)
+    if final is not None:
+        codes_below("final_observations", final, len(final), count)
+    if features is not None and len(features) != count:
+        raise DataError(f"state_features: {len(features)} rows for {count} states; pass one row a state.")
+    return count
+
+
+def action_array(actions: ArrayLike, n_actions: int | None, steps: int) -> tuple[NDArray[Any], int]:
+    array = np.asarray(actions)
+    if len(array) != steps:
+        raise DataError(f"actions: {len(array)} rows, but offsets end at {steps}; pass one action a step.")
+    if array.ndim == 2:
+        return matrix("actions", array), 0
+    codes = integers("actions", array)
+    return codes_below("actions", codes, steps, int(codes.max()) + 1 if n_actions is None else n_actions), (
+        int(codes.max()) + 1 if n_actions is None else n_actions
+    )
+
+
+def behavior_rows(probabilities: ArrayLike | None, actions: NDArray[Any], n_actions: int) -> Floats | None:
+    if probabilities is None:
+        return None
+    field = "behavior_probabilities"
+    array = numeric(field, probabilities)
+    if array.shape not in ((len(actions),), (len(actions), n_actions)):
+        raise DataError(f"{field}: shape {array.shape}, expected ({len(actions)},) or ({len(actions)}, {n_actions}).")
+    if array.ndim == 2:
+        check_probability_rows(field, array)
+    else:
+        check_probability_rows(field, np.column_stack([array, 1 - array]))
+    logged = array if array.ndim == 1 else array[np.arange(len(actions)), actions]
+    if (logged <= 0).any():
+        row = first_bad(logged <= 0)
+        raise DataError(
+            f"{field}: row {row} gives the logged action {actions[row]} probability 0, yet it was taken. "
+            "Correct the probabilities, or leave them out and let behavior=Counts() or Logit() estimate them."
+        )
+    return array
+
+
+def cluster_codes(clusters: ArrayLike | None, n: int) -> Ints:
+    if clusters is None:
+        return np.arange(n)
+    labels = np.asarray(clusters)
+    if labels.shape != (n,):
+        raise DataError(f"clusters: shape {labels.shape}, expected ({n},), one label a trajectory.")
+    return np.unique(labels, return_inverse=True)[1].astype(np.int64)

@@ -1,0 +1,284 @@
+"""`Trajectories`, the one data container: ragged logged decisions as flat arrays with offsets, validated here and once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from causalrl.checks import (
+    Floats,
+    Ints,
+    action_array,
+    behavior_rows,
+    check_finite,
+    check_probability_rows,
+    cluster_codes,
+    codes_below,
+    count_states,
+    matrix,
+    observation_arrays,
+    offsets_of,
+    vector,
+)
+from causalrl.errors import DataError
+from causalrl.steps import End, Steps
+
+__all__ = ["End", "Steps", "Trajectories"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Trajectories:
+    """Logged decisions of n trajectories with N steps in all; build one with a `from_*` constructor.
+
+    Attributes:
+        observations: (N, d) float, or (N,) integer states (tabular).
+        actions: (N,) integers in [0, n_actions), or (N, m) float for continuous actions.
+        rewards: (N,) float.
+        offsets: (n + 1,); trajectory i is the steps offsets[i] to offsets[i + 1] - 1.
+        end: (n,) kind of ending, see `End`.
+        n_actions: number of actions (0 for continuous ones).
+        n_states: number of states (0 for vector observations).
+        behavior_probabilities: (N, n_actions), or (N,) of the logged action, or None.
+        final_observations: (n, ...) the observation after the last step, or None; ignored where the process terminated.
+        state_features: (n_states, d) what a regressor sees of a state, or None for one-hot columns.
+        ids: (n,) labels.
+        clusters: (n,) codes 0..G-1 of the independent unit (a patient); by default each trajectory its own.
+        feature_names: d names of the observation columns.
+
+    Example:
+        >>> import causalrl as crl
+        >>> data = crl.Trajectories.from_arrays([0, 1, 0], [1, 0, 1], [0.0, 1.0, 0.5], [0, 2, 3])
+        >>> data
+        Trajectories(n=2, steps=3, n_states=2, n_actions=2, length 1 to 2)
+    """
+
+    observations: NDArray[Any]
+    actions: NDArray[Any]
+    rewards: Floats
+    offsets: Ints
+    end: Ints
+    n_actions: int
+    n_states: int
+    behavior_probabilities: Floats | None
+    final_observations: NDArray[Any] | None
+    state_features: Floats | None
+    ids: NDArray[Any]
+    clusters: Ints
+    feature_names: tuple[str, ...]
+
+    @classmethod
+    def from_arrays(
+        cls,
+        observations: ArrayLike,
+        actions: ArrayLike,
+        rewards: ArrayLike,
+        offsets: ArrayLike,
+        *,
+        end: ArrayLike | None = None,
+        behavior_probabilities: ArrayLike | None = None,
+        final_observations: ArrayLike | None = None,
+        n_actions: int | None = None,
+        n_states: int | None = None,
+        state_features: ArrayLike | None = None,
+        ids: ArrayLike | None = None,
+        clusters: ArrayLike | None = None,
+        feature_names: Sequence[str] | None = None,
+    ) -> Trajectories:
+        """Validate flat arrays (shapes as in the class) and build the container.
+
+        Raises:
+            DataError: naming the field, the first offending row and what to do.
+        """
+        offset = offsets_of(offsets)
+        n, steps = len(offset) - 1, int(offset[-1])
+        observed, final = observation_arrays(observations, final_observations, steps, n)
+        features = None if state_features is None else matrix("state_features", state_features)
+        states = count_states(observed, final, n_states, features)
+        action, action_count = action_array(actions, n_actions, steps)
+        reward = vector("rewards", rewards, steps)
+        kind = np.zeros(n, np.int64) if end is None else codes_below("end", end, n, len(End))
+        if final is not None and final.ndim == 2:
+            check_finite("final_observations", np.where((kind == End.TERMINATED)[:, None], 0.0, final))
+        width = 0 if observed.ndim == 1 else observed.shape[1]
+        names = tuple(f"x{j}" for j in range(width)) if feature_names is None else tuple(map(str, feature_names))
+        if len(names) != width:
+            raise DataError(f"feature_names: {len(names)} names for {width} observation columns; pass one name a column.")
+        labels = np.arange(n) if ids is None else np.asarray(ids)
+        if labels.shape != (n,):
+            raise DataError(f"ids: shape {labels.shape}, expected ({n},), one label a trajectory.")
+        return cls(
+            observed,
+            action,
+            reward,
+            offset,
+            kind,
+            action_count,
+            states,
+            behavior_rows(behavior_probabilities, action, action_count),
+            final,
+            features,
+            labels,
+            cluster_codes(clusters, n),
+            names,
+        )
+
+    @classmethod
+    def from_cross_section(
+        cls,
+        X: ArrayLike,
+        treatment: ArrayLike,
+        outcome: ArrayLike,
+        *,
+        propensity: ArrayLike | None = None,
+        clusters: ArrayLike | None = None,
+        feature_names: Sequence[str] | None = None,
+    ) -> Trajectories:
+        """One decision a unit: trajectories of length one, observation X, action = treatment, reward = outcome.
+
+        Args:
+            X: (n, d) covariates, an array or a dataframe (whose column names are kept), or (n,) integer strata.
+            treatment: (n,) integers from 0.
+            outcome: (n,) float.
+            propensity: (n,) P(treatment = 1 | X) of a binary treatment, or (n, n_actions).
+            clusters: (n,) labels of the independent unit.
+            feature_names: d names; those of a dataframe by default.
+
+        Raises:
+            DataError: also where only one treatment arm occurs.
+
+        Example:
+            >>> import causalrl as crl
+            >>> study = crl.Trajectories.from_cross_section([[0.1], [0.4], [0.3]], [0, 1, 1], [1.0, 2.0, 3.0])
+            >>> crl.OnPolicyMean().estimate(study, crl.Uniform(2)).value
+            2.0
+        """
+        if feature_names is None and hasattr(X, "columns"):
+            feature_names = [str(name) for name in X.columns]
+        arms = np.asarray(treatment)
+        n = len(arms)
+        if n and (arms == arms.flat[0]).all():
+            raise DataError(f"treatment: every unit has arm {arms.flat[0]}; an effect needs at least two arms in the data.")
+        probabilities = None if propensity is None else np.asarray(propensity, float)
+        if probabilities is not None and probabilities.ndim == 1:
+            check_probability_rows("propensity", np.column_stack([1 - probabilities, probabilities]))
+            probabilities = np.column_stack([1 - probabilities, probabilities])
+        return cls.from_arrays(
+            X,  # type: ignore[arg-type]
+            arms,
+            outcome,
+            np.arange(n + 1),
+            behavior_probabilities=probabilities,
+            clusters=clusters,
+            feature_names=feature_names,
+        )
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        id: str,
+        time: str,
+        action: str,
+        reward: str,
+        observations: str | Sequence[str],
+        *,
+        end: str | None = None,
+        propensities: str | Sequence[str] | None = None,
+        cluster: str | None = None,
+    ) -> Trajectories:
+        """Build from a long table, one row a decision, in any row order (pandas, polars, pyarrow through narwhals).
+
+        Args:
+            frame: the table.
+            id, time: columns that name the trajectory and order its steps; trajectories are sorted by id.
+            action, reward: integer actions from 0, and rewards.
+            observations: column names, or the name of one integer column of states.
+            end: column whose value in the last row of an id is "terminated", "truncated" or "censored" (or an `End`).
+            propensities: column of the logged action's probability, or one column an action.
+            cluster: column of the independent unit, constant within an id.
+
+        Raises:
+            DataError: naming the column and the row of the table, for example for a missing value or a repeated (id, time).
+
+        Example:
+            >>> import causalrl as crl, pandas as pd
+            >>> table = pd.DataFrame({"stay": [7, 7, 3], "hour": [1, 0, 0], "a": [0, 1, 1], "r": [1.0, 0.0, 0.0], "hr": [80, 90, 70]})
+            >>> crl.Trajectories.from_frame(table, "stay", "hour", "a", "r", ["hr"]).rewards
+            array([0., 0., 1.])
+        """
+        from causalrl.adapters.frames import read_frame
+
+        return cls.from_arrays(**read_frame(frame, id, time, action, reward, observations, end, propensities, cluster))
+
+    def __repr__(self) -> str:
+        space = f"n_states={self.n_states}" if self.tabular else f"features={self.observations.shape[1]}"
+        arms = f"n_actions={self.n_actions}" if self.n_actions else f"action_dim={self.actions.shape[1]}"
+        lengths = f"length {self.lengths.min()} to {self.lengths.max()}"
+        return f"Trajectories(n={self.n}, steps={len(self.rewards)}, {space}, {arms}, {lengths})"
+
+    @property
+    def n(self) -> int:
+        """Number of trajectories."""
+        return len(self.offsets) - 1
+
+    @property
+    def tabular(self) -> bool:
+        """Whether observations are integer states."""
+        return self.observations.ndim == 1
+
+    @cached_property
+    def lengths(self) -> Ints:
+        """(n,) steps of each trajectory."""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the content; estimates combine only where it agrees."""
+        digest = hashlib.blake2b(digest_size=16)
+        for item in fields(self):
+            value = getattr(self, item.name)
+            digest.update(item.name.encode())
+            digest.update(np.ascontiguousarray(value).tobytes() if np.asarray(value).dtype != object else repr(value).encode())
+        return digest.hexdigest()
+
+    def features(self, observations: NDArray[Any]) -> Floats:
+        """(M, d) what a regressor sees of `observations`: vectors as they are, states by `state_features` or one-hot."""
+        if observations.ndim == 2:
+            return observations
+        if self.state_features is not None:
+            return self.state_features[observations]
+        return np.eye(self.n_states)[observations]
+
+    def take(self, trajectories: ArrayLike) -> Trajectories:
+        """The trajectories with these indices, in this order (a shard, a permutation, a resample)."""
+        chosen = np.asarray(trajectories, np.int64)
+        lengths = self.lengths[chosen]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        rows = np.repeat(self.offsets[chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Trajectories.from_arrays(
+            self.observations[rows],
+            self.actions[rows],
+            self.rewards[rows],
+            offsets,
+            end=self.end[chosen],
+            behavior_probabilities=None if self.behavior_probabilities is None else self.behavior_probabilities[rows],
+            final_observations=None if self.final_observations is None else self.final_observations[chosen],
+            n_actions=self.n_actions or None,
+            n_states=self.n_states or None,
+            state_features=self.state_features,
+            ids=self.ids[chosen],
+            clusters=self.clusters[chosen],
+            feature_names=self.feature_names,
+        )
+
+    def steps(self, horizon: int | None = None) -> Steps:
+        """The first `horizon` steps of every trajectory (all of them for None), flat, each with its successor."""
+        if horizon is not None and horizon < 1:
+            raise DataError(f"horizon: {horizon}; a horizon is at least 1 step, or None for the whole record.")
+        return Steps(self, horizon)

@@ -1,0 +1,120 @@
+"""Estimands: the questions. Discount and horizon belong here, never to an estimator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from causalrl.errors import EstimandError
+from causalrl.policies import Always, Policy, PolicyLike, as_policy
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyValue:
+    """E[sum over t < horizon of discount^t r_t] when decisions follow the policy; unnormalised, first reward undiscounted.
+
+    Args:
+        policy: a policy, or a function `f(observations, time)`.
+        discount: in [0, 1].
+        horizon: number of steps, or None for the whole process.
+
+    Raises:
+        EstimandError: for a discount outside [0, 1] or a horizon below 1.
+
+    Example:
+        >>> PolicyValue(Always(1), horizon=20)
+        PolicyValue(policy=Always(1), discount=1.0, horizon=20)
+    """
+
+    policy: Policy
+    discount: float
+    horizon: int | None
+
+    def __init__(self, policy: PolicyLike, discount: float = 1.0, horizon: int | None = None) -> None:
+        _check_time(discount, horizon)
+        object.__setattr__(self, "policy", as_policy(policy))
+        object.__setattr__(self, "discount", float(discount))
+        object.__setattr__(self, "horizon", horizon)
+
+    def __repr__(self) -> str:
+        return f"PolicyValue(policy={self.policy!s}, discount={self.discount}, horizon={self.horizon})"
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """Value of a policy less the value of a reference policy, on the same data.
+
+    Example:
+        >>> Contrast(Always(1), Always(0)).policy.policy
+        Always(action=1, n_actions=None)
+    """
+
+    policy: PolicyValue
+    reference: PolicyValue
+
+    def __init__(
+        self, policy: PolicyLike | PolicyValue, reference: PolicyLike | PolicyValue, discount: float = 1.0, horizon: int | None = None
+    ) -> None:
+        object.__setattr__(self, "policy", _as_value(policy, discount, horizon))
+        object.__setattr__(self, "reference", _as_value(reference, discount, horizon))
+
+
+@dataclass(frozen=True)
+class ATE:
+    """Average treatment effect: value of always `treated` less value of always `control`."""
+
+    treated: int = 1
+    control: int = 0
+    discount: float = 1.0
+    horizon: int | None = None
+
+    def contrast(self) -> Contrast:
+        """The same question as a contrast of two arms."""
+        return Contrast(Always(self.treated), Always(self.control), self.discount, self.horizon)
+
+
+@dataclass(frozen=True, eq=False)
+class CATE:
+    """Conditional average treatment effect at the points `at` (k, d), or (k,) states.
+
+    Raises:
+        EstimandError: for points that are neither.
+    """
+
+    at: Any
+    treated: int = 1
+    control: int = 0
+
+    def __init__(self, at: ArrayLike, treated: int = 1, control: int = 0) -> None:
+        points = np.asarray(at)
+        if points.ndim not in (1, 2) or (points.ndim == 1 and points.dtype.kind not in "iu"):
+            raise EstimandError(f"CATE: at has shape {points.shape}; pass covariates (k, d), or integer states (k,).")
+        object.__setattr__(self, "at", points)
+        object.__setattr__(self, "treated", treated)
+        object.__setattr__(self, "control", control)
+
+    def __repr__(self) -> str:
+        return f"CATE(at={len(self.at)} points, treated={self.treated}, control={self.control})"
+
+
+Estimand: TypeAlias = PolicyValue | Contrast | ATE | CATE
+EstimandLike: TypeAlias = Estimand | PolicyLike
+
+
+def as_estimand(goal: EstimandLike, discount: float = 1.0, horizon: int | None = None) -> Estimand:
+    """The estimand; a bare policy means its value."""
+    return goal if isinstance(goal, PolicyValue | Contrast | ATE | CATE) else PolicyValue(goal, discount, horizon)
+
+
+def _as_value(policy: PolicyLike | PolicyValue, discount: float, horizon: int | None) -> PolicyValue:
+    return policy if isinstance(policy, PolicyValue) else PolicyValue(policy, discount, horizon)
+
+
+def _check_time(discount: float, horizon: int | None) -> None:
+    if not 0 <= discount <= 1:
+        raise EstimandError(f"discount: {discount} is outside [0, 1].")
+    if horizon is not None and (horizon < 1 or horizon != int(horizon)):
+        raise EstimandError(f"horizon: {horizon}; a horizon is a whole number of steps, at least 1, or None.")

@@ -1,0 +1,30 @@
+"""The two compilers of the package: serial and parallel, both cached on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """Compile a serial kernel (`NUMBA_DISABLE_JIT=1` leaves it pure Python)."""
+    if numba.config.DISABLE_JIT:
+        return _interpreted(function)
+    return numba.njit(cache=True, nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+
+
+def parallel(function: Function) -> Function:
+    """Compile a kernel whose `prange` iterations each write to a slot of their own, so that threads change nothing."""
+    if numba.config.DISABLE_JIT:
+        return _interpreted(function)
+    return numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+
+
+def _interpreted(function: Function) -> Function:
+    """Pure Python, with compiled arithmetic: integer hashes wrap around and divisions by zero give inf, silently."""
+    return np.errstate(all="ignore")(function)

@@ -1,0 +1,109 @@
+"""`Steps`: the decisions before a horizon, flat, each with what is known about its successor."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from causalrl.checks import Bools, Ints, first_bad
+from causalrl.errors import CensoringError, TruncationError
+
+if TYPE_CHECKING:
+    from causalrl.data import Trajectories
+
+
+class End(IntEnum):
+    """Why a record stops."""
+
+    TERMINATED = 0
+    """The process stopped (death, discharge)."""
+    TRUNCATED = 1
+    """The record stopped (horizon, end of study)."""
+    CENSORED = 2
+    """Lost to follow-up."""
+
+
+class Steps:
+    """The steps t < horizon of a data set, flat, with what is known about the step after each.
+
+    Attributes:
+        data, horizon: what they were cut from, and where.
+        rows: (M,) their indices in `data`.
+        offsets: (n + 1,) trajectory boundaries within the M steps.
+        observations, actions, rewards: (M, ...).
+        trajectory, time: (M,) trajectory index and t.
+        continues: (M,) the process goes on after the step (it did not terminate there).
+        known: (M,) the observation after the step is in the data, or the process terminated.
+        next_observations: (M, ...) that observation; meaningless where `continues & known` is false.
+    """
+
+    def __init__(self, data: Trajectories, horizon: int | None) -> None:
+        lengths = data.lengths if horizon is None else np.minimum(data.lengths, horizon)
+        self.data, self.horizon = data, horizon
+        self.offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        self.trajectory = np.repeat(np.arange(data.n), lengths)
+        self.time = np.arange(self.offsets[-1]) - self.offsets[:-1][self.trajectory]
+        self.rows = data.offsets[:-1][self.trajectory] + self.time
+        self.observations = data.observations[self.rows]
+        self.actions = data.actions[self.rows]
+        self.rewards = data.rewards[self.rows]
+        last = self.rows + 1 == data.offsets[1:][self.trajectory]
+        self.continues = ~(last & (data.end[self.trajectory] == End.TERMINATED))
+        self.known = ~last | ~self.continues | (data.final_observations is not None)
+        self.next_observations = data.observations[np.minimum(self.rows + 1, len(data.rewards) - 1)]
+        if data.final_observations is not None:
+            self.next_observations[last] = data.final_observations[self.trajectory[last]]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def first(self) -> Ints:
+        """(n,) index of each trajectory's step 0."""
+        return self.offsets[:-1]
+
+    @property
+    def last(self) -> Ints:
+        """(n,) index of each trajectory's last step."""
+        return self.offsets[1:] - 1
+
+    @cached_property
+    def cut_early(self) -> Bools:
+        """(n,) trajectories whose record stops before the horizon while the process goes on."""
+        short = np.full(self.data.n, True) if self.horizon is None else np.diff(self.offsets) < self.horizon
+        return short & (self.data.end != End.TERMINATED)
+
+    def require_complete(self, estimator: str) -> None:
+        """Refuse records that stop early: pure importance sampling cannot continue them."""
+        self._refuse_censored()
+        if self.cut_early.any():
+            i = first_bad(self.cut_early)
+            raise TruncationError(
+                f"end: trajectory {self.data.ids[i]} (row {i}) is truncated after {self.data.lengths[i]} steps, before the "
+                f"horizon {self.horizon}, and {estimator} cannot continue it. Set a horizon of at most that many steps, or use "
+                "FQE or DR with final_observations."
+            )
+
+    def require_successors(self, estimator: str) -> None:
+        """Refuse early ends without a final observation to continue from."""
+        self._refuse_censored()
+        stuck = self.cut_early & ~self.known[self.last]
+        if stuck.any():
+            i = first_bad(stuck)
+            raise TruncationError(
+                f"final_observations: trajectory {self.data.ids[i]} (row {i}) is truncated after {self.data.lengths[i]} steps, "
+                f"before the horizon {self.horizon}; {estimator} continues it from the observation after its last step. Pass "
+                "final_observations, or a horizon of at most that many steps."
+            )
+
+    def _refuse_censored(self) -> None:
+        censored = self.cut_early & (self.data.end == End.CENSORED)
+        if censored.any():
+            i = first_bad(censored)
+            raise CensoringError(
+                f"end: trajectory {self.data.ids[i]} (row {i}) is censored after {self.data.lengths[i]} steps, before the horizon "
+                f"{self.horizon}. No censoring model exists yet: set a horizon within follow-up."
+            )
