@@ -1,4 +1,4 @@
-"""The two compilers of the package: serial and parallel, both cached on disk."""
+"""The compilers of the package: serial, parallel and reduction, all cached on disk."""
 
 from __future__ import annotations
 
@@ -23,6 +23,13 @@ def parallel(function: Function) -> Function:
     if numba.config.DISABLE_JIT:
         return _interpreted(function)
     return numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+
+
+def reduction(function: Function) -> Function:
+    """Compile a sum whose terms may be reordered for vector instructions: the same bits on every run of one machine."""
+    if numba.config.DISABLE_JIT:
+        return _interpreted(function)
+    return numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})(function)  # type: ignore[no-any-return]
 
 
 def _interpreted(function: Function) -> Function:

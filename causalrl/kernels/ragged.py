@@ -1,0 +1,119 @@
+"""Weights and sums along ragged trajectories: flat arrays of N steps with offsets (n + 1,), one pass, no padding.
+
+An ended trajectory keeps its last cumulative weight; weights stay in log space until they are used.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from causalrl.checks import Floats, Ints
+from causalrl.kernels.jit import compiled, parallel
+
+
+@parallel
+def cumulative_log_weights(log_ratios: Floats, offsets: Ints) -> Floats:
+    """(N,) l_t = sum over k <= t of log rho_k; a ratio of 0 gives -inf from there on."""
+    out = np.empty_like(log_ratios)
+    for i in numba.prange(len(offsets) - 1):
+        total = 0.0
+        for j in range(offsets[i], offsets[i + 1]):
+            total += log_ratios[j]
+            out[j] = total
+    return out
+
+
+@parallel
+def discounted_returns(rewards: Floats, offsets: Ints, discount: float) -> Floats:
+    """(n,) sum over t of discount^t r_t, by Horner's rule from the end."""
+    out = np.empty(len(offsets) - 1)
+    for i in numba.prange(len(offsets) - 1):
+        total = 0.0
+        for j in range(offsets[i + 1] - 1, offsets[i] - 1, -1):
+            total = rewards[j] + discount * total
+        out[i] = total
+    return out
+
+
+@parallel
+def doubly_robust_backward(log_weights: Floats, terms: Floats, offsets: Ints) -> Floats:
+    """(N,) S_t = w_t y_t + S_{t+1}: what remains, from t on, of the weighted sum of temporal differences.
+
+    With y_t = discount^t (r_t - Q_t + discount V_{t+1}) this is the doubly robust recursion of Jiang & Li (2016, eq. 10)
+    multiplied through by the weights, S_t = discount^t w_{t-1} (V^DR_t - V_t), so that V_0 + S_0 is the doubly robust value and
+    no product of ratios leaves log space. With Q = V = 0 it is per-decision importance sampling.
+    """
+    out = np.empty_like(terms)
+    for i in numba.prange(len(offsets) - 1):
+        total = 0.0
+        for j in range(offsets[i + 1] - 1, offsets[i] - 1, -1):
+            total += math.exp(log_weights[j]) * terms[j]
+            out[j] = total
+    return out
+
+
+@compiled
+def largest_log_weights(log_weights: Floats, offsets: Ints, length: int) -> Floats:
+    """(length,) the largest cumulative log weight at each t, ended trajectories carried forward."""
+    out = np.full(length, -np.inf)
+    for i in range(len(offsets) - 1):
+        steps = offsets[i + 1] - offsets[i]
+        for t in range(length):
+            out[t] = max(out[t], log_weights[offsets[i] + min(t, steps - 1)])
+    return out
+
+
+@parallel
+def per_decision_moments(log_weights: Floats, terms: Floats, offsets: Ints, log_scale: Floats) -> Floats:
+    """(n, 2T) per-trajectory numerators w_t y_t (T columns), then denominators w_t, each times exp(-log_scale[t])."""
+    length = len(log_scale)
+    out = np.zeros((len(offsets) - 1, 2 * length))
+    for i in numba.prange(len(offsets) - 1):
+        steps = offsets[i + 1] - offsets[i]
+        for t in range(length):
+            j = offsets[i] + min(t, steps - 1)
+            weight = math.exp(log_weights[j] - log_scale[t])
+            out[i, length + t] = weight
+            if t < steps:
+                out[i, t] = weight * terms[j]
+    return out
+
+
+@parallel
+def per_decision_sensitivity(log_weights: Floats, terms: Floats, offsets: Ints, log_scale: Floats, ratios: Floats, scale: Floats) -> Floats:
+    """(N,) derivative of trajectory i's linearised contribution to sum_t ratios[t] in its log ratio at step k.
+
+    sum over t >= k of w_t (y_t - ratios[t]) / scale[t], carried forward past the end, where y_t = 0.
+
+    Args:
+        ratios, scale: (T,) the self-normalised terms and the mean denominators.
+    """
+    length = len(log_scale)
+    out = np.empty_like(terms)
+    for i in numba.prange(len(offsets) - 1):
+        steps = offsets[i + 1] - offsets[i]
+        total = 0.0
+        for t in range(length - 1, -1, -1):
+            j = offsets[i] + min(t, steps - 1)
+            y = terms[j] if t < steps else 0.0
+            total += math.exp(log_weights[j] - log_scale[t]) * (y - ratios[t]) / scale[t]
+            if t < steps:
+                out[j] = total
+    return out
+
+
+@parallel
+def kish_by_time(log_weights: Floats, offsets: Ints, log_scale: Floats) -> Floats:
+    """(T,) effective sample size (sum w)^2 / sum w^2 of the cumulative weights at each t, carried forward."""
+    out = np.empty(len(log_scale))
+    for t in numba.prange(len(log_scale)):
+        total, squares = 0.0, 0.0
+        for i in range(len(offsets) - 1):
+            weight = math.exp(log_weights[min(offsets[i] + t, offsets[i + 1] - 1)] - log_scale[t])
+            total += weight
+            squares += weight * weight
+        out[t] = total * total / squares
+    return out

@@ -1,0 +1,228 @@
+"""Tabular counts and Bellman backups on the cells that occur, with a weight on every transition."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from causalrl.checks import Bools, Floats, Ints
+from causalrl.kernels.jit import compiled, parallel
+
+
+@compiled
+def weighted_counts(cells: Ints, weights: Floats, n_cells: int) -> Floats:
+    """(n_cells,) total weight of the rows in each cell."""
+    out = np.zeros(n_cells)
+    for j in range(len(cells)):
+        out[cells[j]] += weights[j]
+    return out
+
+
+@compiled
+def backup(
+    q: Floats,
+    counts: Floats,
+    sums: Floats,
+    edge_cell: Ints,
+    edge_next: Ints,
+    edge_weight: Floats,
+    next_value: Floats,
+    discount: float,
+    constant: float,
+) -> None:
+    """One Bellman backup, in place: q[c] = (sums[c] + discount sum over edges of weight V(s')) / counts[c].
+
+    A never-seen (state, action) gets the count-weighted mean of the actions logged in that state, a never-seen state the
+    mean over all transitions; a finite `constant` replaces both.
+
+    Args:
+        q: (S, A) overwritten. counts, sums: (S * A,) weight and weighted rewards of each cell.
+        edge_cell, edge_next, edge_weight: (E,) distinct transitions that go on, as cell, next state and weight.
+        next_value: (S,).
+    """
+    n_states, n_actions = q.shape
+    flat = sums.copy()
+    for e in range(len(edge_cell)):
+        flat[edge_cell[e]] += discount * edge_weight[e] * next_value[edge_next[e]]
+    total, weight = 0.0, 0.0
+    for cell in range(len(flat)):
+        total += flat[cell]
+        weight += counts[cell]
+    overall = total / weight
+    for s in range(n_states):
+        state_total, state_weight = 0.0, 0.0
+        for a in range(n_actions):
+            state_total += flat[s * n_actions + a]
+            state_weight += counts[s * n_actions + a]
+        unseen = constant if np.isfinite(constant) else state_total / state_weight if state_weight > 0.0 else overall
+        for a in range(n_actions):
+            cell = s * n_actions + a
+            q[s, a] = flat[cell] / counts[cell] if counts[cell] > 0.0 else unseen
+
+
+@compiled
+def expected_value(q: Floats, policy: Floats, out: Floats) -> float:
+    """V(s) = sum_a pi(a|s) Q(s, a) into `out` (S,); returns the largest change."""
+    change = 0.0
+    for s in range(len(q)):
+        value = 0.0
+        for a in range(q.shape[1]):
+            value += policy[s, a] * q[s, a]
+        change = max(change, abs(value - out[s]))
+        out[s] = value
+    return change
+
+
+@compiled
+def slice_statistics(
+    cells: Ints, rewards: Floats, edges: Ints, used: Bools, weights: Floats, first: int, last: int, n_cells: int, n_edges: int
+) -> tuple[Floats, Floats, Floats]:
+    """Weight and weighted rewards (n_cells,), and edge weights (n_edges,), of the used rows first, ..., last - 1.
+
+    Args:
+        edges: (M,) index of each row's distinct (cell, next state), -1 where the process ends.
+    """
+    counts, sums, edge_weight = np.zeros(n_cells), np.zeros(n_cells), np.zeros(n_edges)
+    for j in range(first, last):
+        if used[j] and weights[j] > 0.0:
+            counts[cells[j]] += weights[j]
+            sums[cells[j]] += weights[j] * rewards[j]
+            if edges[j] >= 0:
+                edge_weight[edges[j]] += weights[j]
+    return counts, sums, edge_weight
+
+
+@compiled
+def finite_horizon_q(
+    cells: Ints,
+    rewards: Floats,
+    edges: Ints,
+    known: Bools,
+    slices: Ints,
+    edge_cell: Ints,
+    edge_next: Ints,
+    policy: Floats,
+    weights: Floats,
+    horizon: int,
+    discount: float,
+    constant: float,
+    q: Floats,
+) -> Floats:
+    """Backward induction over t = H - 1, ..., 0; returns V_0 (S,) and leaves Q_t in q[min(t, len(q) - 1)].
+
+    Rows are sorted into time slices: slice t holds the rows slices[t] to slices[t + 1] - 1, and a single slice pools all times.
+    A row whose successor is not known tells about the last step only.
+
+    Args:
+        policy: (1, S, A) or (H, S, A). q: (H, S, A) to keep every step, or (1, S, A) scratch.
+    """
+    n_states, n_actions = q.shape[1:]
+    everything = np.ones(len(cells), np.bool_)
+    pooled = len(slices) == 2
+    value = np.zeros(n_states)
+    counts, sums, edge_weight = np.zeros(0), np.zeros(0), np.zeros(0)
+    for t in range(horizon - 1, -1, -1):
+        if not pooled or t >= horizon - 2:
+            used = everything if t == horizon - 1 else known
+            first, last = (slices[0], slices[1]) if pooled else (slices[t], slices[t + 1])
+            counts, sums, edge_weight = slice_statistics(
+                cells, rewards, edges, used, weights, first, last, n_states * n_actions, len(edge_cell)
+            )
+        layer = q[min(t, len(q) - 1)]
+        backup(layer, counts, sums, edge_cell, edge_next, edge_weight, value, discount, constant)
+        expected_value(layer, policy[min(t, len(policy) - 1)], value)
+    return value
+
+
+@compiled
+def stationary_q(
+    cells: Ints,
+    rewards: Floats,
+    edges: Ints,
+    known: Bools,
+    edge_cell: Ints,
+    edge_next: Ints,
+    policy: Floats,
+    weights: Floats,
+    discount: float,
+    constant: float,
+    tolerance: float,
+    max_iterations: int,
+    q: Floats,
+) -> tuple[Floats, float]:
+    """Iterate the backup to its fixed point; V (S,), Q in `q` (S, A), and the last change of V."""
+    n_states, n_actions = q.shape
+    counts, sums, edge_weight = slice_statistics(
+        cells, rewards, edges, known, weights, 0, len(cells), n_states * n_actions, len(edge_cell)
+    )
+    value = np.zeros(n_states)
+    change = np.inf
+    for _ in range(max_iterations):
+        backup(q, counts, sums, edge_cell, edge_next, edge_weight, value, discount, constant)
+        change = expected_value(q, policy, value)
+        if change <= tolerance:
+            break
+    return value, change
+
+
+@compiled
+def start_value(value: Floats, starts: Ints, weights: Floats) -> float:
+    """Weighted mean of V over the first states (n,)."""
+    total, weight = 0.0, 0.0
+    for i in range(len(starts)):
+        total += weights[i] * value[starts[i]]
+        weight += weights[i]
+    return total / weight
+
+
+@parallel
+def refit_start_values(
+    cells: Ints,
+    rewards: Floats,
+    edges: Ints,
+    known: Bools,
+    slices: Ints,
+    edge_cell: Ints,
+    edge_next: Ints,
+    policy: Floats,
+    rows: Ints,
+    starts: Ints,
+    weights: Floats,
+    horizon: int,
+    discount: float,
+    constant: float,
+    tolerance: float,
+    max_iterations: int,
+) -> Floats:
+    """(B,) mean start value of the Q refitted under each row of resampling weights (B, n); horizon 0 means stationary.
+
+    Args:
+        rows: (M,) trajectory of each transition. starts: (n,) first states.
+    """
+    n_states, n_actions = policy.shape[1:]
+    out = np.empty(len(weights))
+    for b in numba.prange(len(weights)):
+        row_weights = weights[b][rows]
+        scratch = np.empty((1, n_states, n_actions))
+        if horizon > 0:
+            value = finite_horizon_q(
+                cells, rewards, edges, known, slices, edge_cell, edge_next, policy, row_weights, horizon, discount, constant, scratch
+            )
+        else:
+            value, _ = stationary_q(
+                cells,
+                rewards,
+                edges,
+                known,
+                edge_cell,
+                edge_next,
+                policy[0],
+                row_weights,
+                discount,
+                constant,
+                tolerance,
+                max_iterations,
+                scratch[0],
+            )
+        out[b] = start_value(value, starts, weights[b])
+    return out
