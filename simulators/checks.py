@@ -1,0 +1,50 @@
+"""Checks at the door of a simulator: what does not fit raises an error that names the mend."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from causalrl.checks import Bools, Floats, check_probability_rows, numeric
+from causalrl.errors import DataError, EstimandError, PolicyError
+from causalrl.policies import PolicyLike, TabularPolicy, policy_table
+
+
+def check_count(field: str, number: int, least: int) -> None:
+    """An integer of at least `least`."""
+    if not isinstance(number, int | np.integer) or number < least:
+        raise DataError(f"{field}: {number!r}; pass an integer of at least {least}.")
+
+
+def check_time(horizon: int | None, discount: float) -> None:
+    """A horizon is a whole number of steps, at least 1, or None; a discount lies in [0, 1]."""
+    if horizon is not None and (not isinstance(horizon, int | np.integer) or horizon < 1):
+        raise EstimandError(f"horizon: {horizon!r}; pass a whole number of steps, at least 1, or None for all of them.")
+    if not 0 <= discount <= 1:
+        raise EstimandError(f"discount: {discount} is outside [0, 1].")
+
+
+def check_start(initial: ArrayLike, terminal: Bools) -> Floats:
+    """(S,) start distribution, 0 at terminal states."""
+    start = numeric("initial", initial)
+    if start.shape != terminal.shape:
+        raise DataError(
+            f"initial: shape {start.shape}, expected ({len(terminal)},), the probability of each start state."
+        )
+    check_probability_rows("initial", start[None])
+    over = terminal & (start > 0)
+    if over.any():
+        state = np.flatnonzero(over)[0]
+        raise DataError(f"initial: terminal state {state} has probability {start[state]}; redraw starts that are over.")
+    return start
+
+
+def checked_tables(policy: PolicyLike, n_states: int, n_actions: int, horizon: int | None) -> Floats:
+    """(1, S, A) or (horizon, S, A) probabilities of a policy; a table must have exactly S states."""
+    if isinstance(policy, TabularPolicy) and policy.table.shape[-2:] != (n_states, n_actions):
+        states, actions = policy.table.shape[-2:]
+        raise PolicyError(
+            f"policy {policy}: its table has {states} states and {actions} actions, the process has {n_states} and "
+            f"{n_actions}; pass a table of that size."
+        )
+    return policy_table(policy, n_states, n_actions, horizon)

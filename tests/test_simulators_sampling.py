@@ -1,0 +1,171 @@
+"""The exact process against sampled trajectories and naively simulated rules; independence of threads and compiler."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import chi2
+
+from causalrl.policies import PolicyLike, Uniform
+from simulators import SepsisSimulator
+
+LEVELS = (2, 3, 3, 2, 5, 2, 2, 2)
+
+
+def clip(levels: np.ndarray, top: int) -> np.ndarray:
+    return np.minimum(np.maximum(levels, 0), top)
+
+
+def fluctuate(levels: np.ndarray, p: float, top: int, rng: np.random.Generator) -> np.ndarray:
+    u = rng.random(len(levels))
+    return clip(np.where(u < p, levels - 1, np.where(u < 2 * p, levels + 1, levels)), top)
+
+
+def naive_step(state: int, action: int, n: int, version: str, rng: np.random.Generator) -> np.ndarray:
+    """n independent successors of one decision, by the rules in their order (gumbel-max-scm, `State` and `MDP`)."""
+    diabetic, hr, sbp, o2, glucose, had_abx, had_vaso, had_vent = (int(x) for x in np.unravel_index(state, LEVELS))
+    abx, vent, vaso = action // 4, action // 2 % 2, action % 2
+    hr, sbp, o2, glucose = (np.full(n, level) for level in (hr, sbp, o2, glucose))
+    if abx:
+        hr[(hr == 2) & (rng.random(n) < 0.5)] = 1
+        sbp[(sbp == 2) & (rng.random(n) < 0.5)] = 1
+    elif had_abx:
+        hr[(hr == 1) & (rng.random(n) < 0.1)] = 2
+        sbp[(sbp == 1) & (rng.random(n) < 0.1)] = 2
+    if vent:
+        o2[(o2 == 0) & (rng.random(n) < 0.7)] = 1
+    elif had_vent:
+        o2[(o2 == 1) & (rng.random(n) < 0.1)] = 0
+    if vaso and diabetic:
+        u, before = rng.random(n), sbp.copy()
+        sbp[(before == 1) & (u < 0.9)] = 2
+        sbp[(before == 0) & (u < 0.5)] = 1
+        sbp[(before == 0) & (u >= 0.5) & (u < 0.9)] = 2
+        glucose = clip(glucose + (rng.random(n) < 0.5), 4)
+    elif vaso:
+        sbp = clip(sbp + (rng.random(n) < 0.7), 2)
+    elif had_vaso:
+        sbp = clip(sbp - (rng.random(n) < (0.05 if diabetic else 0.1)), 2)
+    if not abx and not had_abx:
+        hr = fluctuate(hr, 0.1, 2, rng)
+        if not vaso and not had_vaso:
+            sbp = fluctuate(sbp, 0.1, 2, rng)
+    if not vent and not had_vent:
+        o2 = fluctuate(o2, 0.1, 1, rng)
+    if not vaso and (diabetic or version == "v2"):
+        glucose = fluctuate(glucose, 0.3 if diabetic else 0.1, 4, rng)
+    elif not vaso:
+        u, before = rng.random(n), glucose.copy()
+        glucose = np.where(u < 0.1, clip(before - 1, 4), np.where(u < 0.2, clip(before + 1, 1), before))
+    flags = [np.full(n, flag) for flag in (abx, vaso, vent)]
+    return np.ravel_multi_index((np.full(n, diabetic), hr, sbp, o2, glucose, *flags), LEVELS)
+
+
+def chi_square(counts: np.ndarray, probabilities: np.ndarray) -> tuple[float, int]:
+    """Statistic and degrees of freedom; cells expecting fewer than 5 are pooled."""
+    expected = counts.sum() * probabilities
+    rare = expected < 5
+    observed = np.append(counts[~rare], counts[rare].sum())
+    expected = np.append(expected[~rare], expected[rare].sum())
+    used = expected > 0
+    return float(((observed[used] - expected[used]) ** 2 / expected[used]).sum()), int(used.sum()) - 1
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_matrix_agrees_with_the_rules_simulated_naively(version: str) -> None:
+    simulator, rng = SepsisSimulator(version), np.random.default_rng(7)
+    statistic, freedom = 0.0, 0
+    for state, action in zip(rng.choice(1440, 600, replace=False), rng.integers(0, 8, 600), strict=True):
+        counts = np.bincount(naive_step(int(state), int(action), 1000, version, rng), minlength=1440)
+        probabilities = simulator.mdp.dynamics.matrix[[8 * state + action]].toarray()[0]
+        assert not counts[probabilities == 0].any(), (state, action)
+        one, df = chi_square(counts, probabilities)
+        statistic, freedom = statistic + one, freedom + df
+    assert 1e-4 < chi2.sf(statistic, freedom) < 1 - 1e-4
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("name", ["uniform", "physician", "optimal"])
+@pytest.mark.parametrize(("horizon", "discount"), [(20, 1.0), (7, 0.9)])
+def test_mean_return_is_the_exact_value(version: str, name: str, horizon: int, discount: float) -> None:
+    simulator = SepsisSimulator(version)
+    policies: dict[str, PolicyLike] = {
+        "uniform": Uniform(8),
+        "physician": simulator.physician(0.05),
+        "optimal": simulator.optimal_policy(discount, horizon),
+    }
+    data = simulator.sample(40_000, policies[name], horizon, seed=11)
+    steps = data.steps()
+    returns = np.bincount(steps.trajectory, discount**steps.time * data.rewards, minlength=data.n)
+    exact = simulator.value(policies[name], horizon, discount)
+    assert abs(returns.mean() - exact) < 4 * returns.std() / np.sqrt(data.n)
+
+
+def test_occupancy_of_samples() -> None:
+    simulator = SepsisSimulator("v1")
+    data = simulator.sample(100_000, simulator.physician(0.5), 10, seed=5)
+    exact = simulator.occupancy(simulator.physician(0.5), 10)
+    steps = data.steps()
+    for t in (0, 3, 9):
+        now = steps.time == t
+        counts = np.bincount(8 * data.observations[now] + data.actions[now], minlength=11_520)
+        ended = data.n - counts.sum()
+        statistic, freedom = chi_square(np.append(counts, ended), np.append(exact[t].ravel(), 1 - exact[t].sum()))
+        assert 1e-4 < chi2.sf(statistic, freedom) < 1 - 1e-4
+
+
+def test_successors_follow_the_exact_rows() -> None:
+    simulator = SepsisSimulator("v2")
+    data = simulator.sample(200_000, Uniform(8), 20, seed=2)
+    rows = 8 * data.observations + data.actions
+    successors = data.steps().next_observations
+    common = np.argsort(np.bincount(rows, minlength=11_520))[-300:]
+    statistic, freedom = 0.0, 0
+    for row in common:
+        counts = np.bincount(successors[rows == row], minlength=1440)
+        probabilities = simulator.mdp.dynamics.matrix[[row]].toarray()[0]
+        assert not counts[probabilities == 0].any()
+        one, df = chi_square(counts, probabilities)
+        statistic, freedom = statistic + one, freedom + df
+    assert 1e-4 < chi2.sf(statistic, freedom) < 1 - 1e-4
+
+
+def test_seeds_differ() -> None:
+    simulator = SepsisSimulator()
+    prints = {simulator.sample(50, Uniform(8), 20, seed=seed).fingerprint for seed in (0, 1, 2**64, 2**100)}
+    assert len(prints) == 4
+
+
+PROGRAM = """
+import numba, numpy as np
+from causalrl.policies import Uniform
+from simulators import SepsisSimulator
+numba.set_num_threads({threads})
+simulator = SepsisSimulator()
+print(simulator.sample(300, simulator.physician(0.2), 20, seed=9).fingerprint)
+print(simulator.sample(7, Uniform(8)).fingerprint)
+"""
+
+
+def fingerprints(threads: int, **environment: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(threads=threads)],
+        env=os.environ | {"NUMBA_NUM_THREADS": "2"} | environment,
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_same_bits_for_any_thread_count_and_without_the_compiler() -> None:
+    one = fingerprints(1)
+    assert one == fingerprints(2)
+    assert one == fingerprints(1, NUMBA_DISABLE_JIT="1")
