@@ -1,1 +1,100 @@
 """causalrl: causal inference and off-policy evaluation of treatment policies on one interface."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_PUBLIC = {
+    "data": ["End", "Trajectories"],
+    "policies": ["Always", "ClassifierPolicy", "Mixture", "NaturalCourse", "Policy", "Softened", "TabularPolicy", "TiltedPropensity", "Uniform"],
+    "estimands": ["ATE", "CATE", "Contrast", "PolicyValue"],
+    "estimate": ["Estimate"],
+    "inference.base": ["Interval"],
+    "inference.wald": ["Wald"],
+    "inference.bootstrap": ["PercentileBootstrap", "RefitBootstrap", "StudentizedBootstrap"],
+    "nuisances.behavior": ["Counts", "KnownPropensity", "Logged"],
+    "nuisances.logit": ["Logit"],
+    "nuisances.value": ["KnownQ"],
+    "nuisances.tabular": ["ConstantValue", "StateMean", "TabularQ"],
+    "nuisances.linear": ["LinearQ"],
+    "nuisances.regression": ["PerAction", "Pooled"],
+    "estimators": ["ALL"],
+    "estimators.base": ["Estimator"],
+    "estimators.weighting": ["IS", "PDIS", "PDWIS", "WIS", "OnPolicyMean"],
+    "estimators.direct": ["DirectMethod"],
+    "estimators.doubly_robust": ["DR", "WDR"],
+    "estimators.names": ["AIPW", "FQE", "GFormula", "IPW", "SLearner", "TLearner"],
+    "evaluation": ["Evaluation", "Replication", "evaluate", "replicate"],
+}
+_MODULES = ("datasets", "errors")
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+__all__ = [*_HOME, *_MODULES]
+
+if TYPE_CHECKING:
+    from causalrl import datasets as datasets
+    from causalrl import errors as errors
+    from causalrl.data import End as End
+    from causalrl.data import Trajectories as Trajectories
+    from causalrl.estimands import ATE as ATE
+    from causalrl.estimands import CATE as CATE
+    from causalrl.estimands import Contrast as Contrast
+    from causalrl.estimands import PolicyValue as PolicyValue
+    from causalrl.estimate import Estimate as Estimate
+    from causalrl.estimators import ALL as ALL
+    from causalrl.estimators.base import Estimator as Estimator
+    from causalrl.estimators.direct import DirectMethod as DirectMethod
+    from causalrl.estimators.doubly_robust import DR as DR
+    from causalrl.estimators.doubly_robust import WDR as WDR
+    from causalrl.estimators.names import AIPW as AIPW
+    from causalrl.estimators.names import FQE as FQE
+    from causalrl.estimators.names import GFormula as GFormula
+    from causalrl.estimators.names import IPW as IPW
+    from causalrl.estimators.names import SLearner as SLearner
+    from causalrl.estimators.names import TLearner as TLearner
+    from causalrl.estimators.weighting import IS as IS
+    from causalrl.estimators.weighting import PDIS as PDIS
+    from causalrl.estimators.weighting import PDWIS as PDWIS
+    from causalrl.estimators.weighting import WIS as WIS
+    from causalrl.estimators.weighting import OnPolicyMean as OnPolicyMean
+    from causalrl.evaluation import Evaluation as Evaluation
+    from causalrl.evaluation import Replication as Replication
+    from causalrl.evaluation import evaluate as evaluate
+    from causalrl.evaluation import replicate as replicate
+    from causalrl.inference.base import Interval as Interval
+    from causalrl.inference.bootstrap import PercentileBootstrap as PercentileBootstrap
+    from causalrl.inference.bootstrap import RefitBootstrap as RefitBootstrap
+    from causalrl.inference.bootstrap import StudentizedBootstrap as StudentizedBootstrap
+    from causalrl.inference.wald import Wald as Wald
+    from causalrl.nuisances.behavior import Counts as Counts
+    from causalrl.nuisances.behavior import KnownPropensity as KnownPropensity
+    from causalrl.nuisances.behavior import Logged as Logged
+    from causalrl.nuisances.linear import LinearQ as LinearQ
+    from causalrl.nuisances.logit import Logit as Logit
+    from causalrl.nuisances.regression import PerAction as PerAction
+    from causalrl.nuisances.regression import Pooled as Pooled
+    from causalrl.nuisances.tabular import ConstantValue as ConstantValue
+    from causalrl.nuisances.tabular import StateMean as StateMean
+    from causalrl.nuisances.tabular import TabularQ as TabularQ
+    from causalrl.nuisances.value import KnownQ as KnownQ
+    from causalrl.policies import Always as Always
+    from causalrl.policies import ClassifierPolicy as ClassifierPolicy
+    from causalrl.policies import Mixture as Mixture
+    from causalrl.policies import NaturalCourse as NaturalCourse
+    from causalrl.policies import Policy as Policy
+    from causalrl.policies import Softened as Softened
+    from causalrl.policies import TabularPolicy as TabularPolicy
+    from causalrl.policies import TiltedPropensity as TiltedPropensity
+    from causalrl.policies import Uniform as Uniform
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"causalrl.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"causalrl has no {name!r}; it offers {', '.join(sorted(__all__))}")
+    value = getattr(import_module(f"causalrl.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -31,13 +31,18 @@ def check_finite(field: str, values: NDArray[Any], error: type[CausalRLError] = 
         )
 
 
-def check_probability_rows(field: str, rows: NDArray[np.float64], error: type[CausalRLError] = DataError) -> None:
-    """Rows (N, n_actions) must be finite, in [0, 1] and sum to 1."""
-    check_finite(field, rows, error)
-    bad = (rows < 0) | (rows > 1 + PROBABILITY_TOLERANCE)
+def check_probabilities(field: str, values: Floats, error: type[CausalRLError] = DataError) -> None:
+    """Every entry must be finite and in [0, 1]."""
+    check_finite(field, values, error)
+    bad = (values < 0) | (values > 1 + PROBABILITY_TOLERANCE)
     if bad.any():
         row = first_bad(bad)
-        raise error(f"{field}: row {row} is {rows[row]!s}; probabilities lie in [0, 1]. Pass probabilities, not logits.")
+        raise error(f"{field}: row {row} is {values[row]!s}; probabilities lie in [0, 1]. Pass probabilities, not logits.")
+
+
+def check_probability_rows(field: str, rows: NDArray[np.float64], error: type[CausalRLError] = DataError) -> None:
+    """Rows (N, n_actions) must be finite, in [0, 1] and sum to 1."""
+    check_probabilities(field, rows, error)
     total = rows.sum(axis=1)
     off = np.abs(total - 1) > PROBABILITY_TOLERANCE
     if off.any():
@@ -158,7 +163,7 @@ def behavior_rows(probabilities: ArrayLike | None, actions: NDArray[Any], n_acti
     if array.ndim == 2:
         check_probability_rows(field, array)
     else:
-        check_probability_rows(field, np.column_stack([array, 1 - array]))
+        check_probabilities(field, array)
     logged = array if array.ndim == 1 else array[np.arange(len(actions)), actions]
     if (logged <= 0).any():
         row = first_bad(logged <= 0)

@@ -141,6 +141,8 @@ def refit_linear_start_values(
 ) -> Floats:
     """(B,) mean start value of the Q refitted under each row of resampling weights (B, n); horizon 0 means stationary.
 
+    A replicate in which some action does not occur has no fit and is NaN; the caller refuses it.
+
     Args:
         rows: (M,) trajectory of each transition. start_design, start_policy: (n, d) and (n, A) at the first observations.
     """
@@ -148,6 +150,12 @@ def refit_linear_start_values(
     out = np.empty(len(weights))
     for b in numba.prange(len(weights)):
         row_weights = weights[b][rows]
+        logged = np.zeros(n_actions)
+        for j in range(len(actions)):
+            logged[actions[j]] += row_weights[j]
+        if logged.min() == 0.0:
+            out[b] = np.nan
+            continue
         if horizon > 0:
             coefficients = finite_horizon_linear_q(
                 design, actions, rewards, continues, known, next_design, next_policy, row_weights, n_actions, horizon, discount

@@ -51,6 +51,6 @@ def derive_seed(root: int, *role: int | str) -> int:
     >>> derive_seed(0, "folds") != derive_seed(0, "folds", 1)
     True
     """
-    words = [int.from_bytes(str(part).encode().ljust(4, b"\\0"), "little") if isinstance(part, str) else part for part in role]
+    words = [int.from_bytes(part.encode(), "little") if isinstance(part, str) else part for part in role]
     sequence = np.random.SeedSequence([root, *words])
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,0 +1,47 @@
+"""The fixed keys of `estimate.diagnostics`, and the notes that become typed warnings."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from causalrl.errors import CausalRLWarning
+
+KEYS = (
+    "ess",
+    "ess_by_time",
+    "max_weight",
+    "largest_share",
+    "tail_index",
+    "unsupported_mass",
+    "behavior",
+    "folds",
+    "warnings",
+)
+"""ess: Kish effective sample size of the weights used (the smallest over t for per-decision estimators). ess_by_time: (T,) of
+them. max_weight: the largest importance weight. largest_share: its share of the total. tail_index: Pareto k of the final
+weights. unsupported_mass: share of target probability on actions that the behaviour never takes. behavior: what gave the
+propensities. folds: cross-fitting folds (behaviour, value). warnings: tuple of texts. None where undefined."""
+
+
+class Note(NamedTuple):
+    """A warning to be raised and recorded."""
+
+    category: type[CausalRLWarning]
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.category.__name__}: {self.message}"
+
+
+def diagnostics_record(notes: Iterable[Note] = (), **values: Any) -> Mapping[str, Any]:
+    """A read-only mapping with exactly `KEYS`; every note is emitted as a warning and recorded."""
+    unknown = set(values) - set(KEYS)
+    if unknown:
+        raise TypeError(f"unknown diagnostics {sorted(unknown)}; the keys are {KEYS}")
+    noted = tuple(dict.fromkeys(notes))
+    for note in noted:
+        warnings.warn(note.message, note.category, stacklevel=2)
+    return MappingProxyType({**dict.fromkeys(KEYS), **values, "warnings": tuple(map(str, noted))})

@@ -1,0 +1,327 @@
+"""`Estimate`: an immutable number with its uncertainty, which prints itself and composes with others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from causalrl.checks import Floats
+from causalrl.diagnostics.record import diagnostics_record
+from causalrl.errors import EstimandError, IntervalError, MismatchError
+from causalrl.inference.base import Evidence, Interval, IntervalMethod, Refit, make_interval
+from causalrl.inference.bootstrap import RefitBootstrap
+from causalrl.inference.functionals import (
+    ADD,
+    DIVIDE,
+    MULTIPLY,
+    SUBTRACT,
+    Affine,
+    Combined,
+    Exp,
+    Log,
+    Operation,
+    Transformation,
+    Transformed,
+)
+from causalrl.inference.wald import Wald
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+class Summary(str):
+    """Text that a notebook or a prompt shows as it is."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Estimate:
+    """An estimate of one estimand from one data set.
+
+    Attributes:
+        value: float, or (k,) for a CATE at k points.
+        estimator, estimand: what was used and asked, as text.
+        diagnostics: read-only mapping with the keys of `causalrl.diagnostics.record.KEYS`.
+        evidence: moments, influence values and refits: what intervals are computed from.
+        fingerprint: hash of the data; arithmetic refuses operands from different data.
+        fixed_nuisances: no nuisance was learned from the data, so that shards can be merged.
+
+    Example:
+        >>> import causalrl as crl
+        >>> data = crl.Trajectories.from_cross_section([[0.0]] * 4, [0, 1, 0, 1], [1.0, 2.0, 3.0, 6.0], propensity=[0.5] * 4)
+        >>> effect = crl.IPW().estimate(data, crl.ATE())
+        >>> effect.value
+        2.0
+        >>> ratio = crl.IPW().estimate(data, crl.Always(1)) / crl.IPW().estimate(data, crl.Always(0))
+        >>> ratio.value
+        2.0
+    """
+
+    value: float | Floats
+    estimator: str
+    estimand: str
+    diagnostics: Mapping[str, Any]
+    evidence: Evidence
+    fingerprint: str
+    fixed_nuisances: bool = False
+
+    @property
+    def n(self) -> int:
+        """Number of trajectories."""
+        return len(self.evidence.clusters)
+
+    @property
+    def moments(self) -> Floats:
+        """(n, p) per-trajectory moments; raises `IntervalError` where the estimate is no smooth function of means."""
+        return self.evidence.smooth()[1]
+
+    @property
+    def influence(self) -> Floats:
+        """(n,) influence values; raises `IntervalError` where the estimate is no smooth function of means."""
+        return self.evidence.influence
+
+    @property
+    def default_method(self) -> IntervalMethod:
+        """Wald for moments, a refit bootstrap where the refit is compiled.
+
+        Raises:
+            IntervalError: elsewhere, naming what to pass.
+        """
+        if self.evidence.functional is not None:
+            return Wald()
+        if self.evidence.compiled:
+            return RefitBootstrap()
+        raise IntervalError(
+            f"interval: {self.estimator} has no default interval, since its refit is not compiled. Pass "
+            "method=RefitBootstrap(200), which fits its learners 200 times, or use DR (AIPW), whose interval is Wald's."
+        )
+
+    @cached_property
+    def stderr(self) -> float | Floats:
+        """Standard error by the default method; raises `IntervalError` where there is none."""
+        method = self.default_method
+        if isinstance(method, RefitBootstrap):
+            spread = self.evidence.refitted(method.replicates, method.seed).std(axis=0, ddof=1)
+            return spread if spread.ndim else float(spread)
+        return self.evidence.stderr
+
+    def interval(self, level: float = 0.95, method: IntervalMethod | None = None) -> Interval:
+        """Confidence interval.
+
+        Args:
+            level: nominal coverage in (0, 1).
+            method: for example `Wald()`, `PercentileBootstrap(1000)`, `RefitBootstrap(200)`; None is `default_method`.
+
+        Raises:
+            IntervalError: where the method does not apply; the text names one that does.
+        """
+        return make_interval(self.evidence, level, self.default_method if method is None else method)
+
+    def __add__(self, other: Estimate | float) -> Estimate:
+        return self._combine(ADD, other) if isinstance(other, Estimate) else self._shift(1.0, float(other), f"{self._label} + {other}")
+
+    def __sub__(self, other: Estimate | float) -> Estimate:
+        return (
+            self._combine(SUBTRACT, other) if isinstance(other, Estimate) else self._shift(1.0, -float(other), f"{self._label} - {other}")
+        )
+
+    def __mul__(self, other: Estimate | float) -> Estimate:
+        return self._combine(MULTIPLY, other) if isinstance(other, Estimate) else self._shift(float(other), 0.0, f"{other} {self._label}")
+
+    def __truediv__(self, other: Estimate | float) -> Estimate:
+        divisor = other.value if isinstance(other, Estimate) else other
+        if np.any(np.asarray(divisor) == 0):
+            raise EstimandError("division: the denominator is 0, so that the ratio does not exist; report the difference.")
+        return self._combine(DIVIDE, other) if isinstance(other, Estimate) else self * (1 / other)
+
+    def __neg__(self) -> Estimate:
+        return self._shift(-1.0, 0.0, f"-{self._label}")
+
+    def __radd__(self, other: float) -> Estimate:
+        return self + other
+
+    def __rsub__(self, other: float) -> Estimate:
+        return -self + other
+
+    def __rmul__(self, other: float) -> Estimate:
+        return self * other
+
+    def log(self) -> Estimate:
+        """Natural logarithm, by the delta method."""
+        if np.any(np.asarray(self.value) <= 0):
+            raise EstimandError(f"log: the value is {self.value}; only a positive value has a logarithm.")
+        return self._transform(Log(), f"log({self._label})")
+
+    def exp(self) -> Estimate:
+        """Exponential, by the delta method."""
+        return self._transform(Exp(), f"exp({self._label})")
+
+    @property
+    def _label(self) -> str:
+        return self.estimand
+
+    def _shift(self, scale: float, shift: float, label: str) -> Estimate:
+        return self._transform(Affine(scale, shift), label)
+
+    def _transform(self, transformation: Transformation, label: str) -> Estimate:
+        own = self.evidence
+        evidence = Evidence(
+            _plain(transformation.apply(np.asarray(own.value))),
+            own.clusters,
+            None if own.functional is None else Transformed(transformation, own.functional),
+            own.moments,
+            None if own.refit is None else _TransformedRefit(transformation, own.refit),
+            own.compiled,
+        )
+        return replace(self, value=evidence.value, estimand=label, evidence=evidence)
+
+    def _combine(self, operation: Operation, other: Estimate) -> Estimate:
+        if self.fingerprint != other.fingerprint:
+            raise MismatchError(
+                f"{operation.symbol}: the operands come from different data, so that their joint spread is unknown. "
+                "Estimate both from the same Trajectories."
+            )
+        a, b = self.evidence, other.evidence
+        smooth = a.functional is not None and b.functional is not None
+        refits = None if a.refit is None or b.refit is None else _CombinedRefit(operation, a.refit, b.refit)
+        evidence = Evidence(
+            _plain(operation.apply(np.asarray(a.value), np.asarray(b.value))),
+            a.clusters,
+            Combined(operation, a.smooth()[0], b.smooth()[0]) if smooth else None,
+            np.hstack([a.smooth()[1], b.smooth()[1]]) if smooth else None,
+            refits,
+            a.compiled and b.compiled,
+        )
+        same = self.estimator == other.estimator
+        return Estimate(
+            evidence.value,
+            self.estimator if same else f"{self.estimator} {operation.symbol} {other.estimator}",
+            f"{self._label} {operation.symbol} {other._label}",
+            _joint_diagnostics(self.diagnostics, other.diagnostics),
+            evidence,
+            self.fingerprint,
+            self.fixed_nuisances and other.fixed_nuisances,
+        )
+
+    def merge(self, *shards: Estimate) -> Estimate:
+        """The estimate from all shards of data too large for one machine, exactly as from the whole.
+
+        Every shard must use nuisances fixed beforehand, and no cluster may be spread over shards.
+
+        Raises:
+            MismatchError: where nuisances were learned, or the shards are of different estimators.
+        """
+        merged = self
+        for shard in shards:
+            merged = _merge_two(merged, shard)
+        return merged
+
+    def summary(self) -> Summary:
+        """A short text: value, standard error, interval, effective sample size, warnings."""
+        lines = [f"{self.estimator}: {self.estimand}", f"  n = {self.n} ({self.evidence.n_clusters} clusters)"]
+        try:
+            interval = str(self.interval())
+            lines += [f"  value    {_show(self.value)}", f"  stderr   {_show(self.stderr)}", f"  interval {interval}"]
+        except IntervalError as error:
+            lines += [f"  value    {_show(self.value)}", f"  no default interval: {error}"]
+        if self.diagnostics["ess"] is not None:
+            lines.append(f"  ess      {self.diagnostics['ess']:.1f}")
+        return Summary("\n".join([*lines, *(f"  ! {text}" for text in self.diagnostics["warnings"])]))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a value: estimator, estimand, value, stderr, low, high (missing where there is no default interval), n."""
+        import pandas as pd
+
+        values = np.atleast_1d(np.asarray(self.value))
+        columns: dict[str, Any] = {"estimator": self.estimator, "estimand": self.estimand, "value": values}
+        try:
+            interval = self.interval()
+            columns |= {"stderr": self.stderr, "low": interval.low, "high": interval.high}
+        except IntervalError:
+            columns |= {"stderr": np.nan, "low": np.nan, "high": np.nan}
+        return pd.DataFrame({**columns, "n": self.n})
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Value with its default interval."""
+        from causalrl.report.plots import plot_intervals
+
+        return plot_intervals(self.to_frame(), ax=ax)
+
+    def __repr__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        from causalrl.report.html import estimate_html
+
+        return estimate_html(self)
+
+
+@dataclass(frozen=True)
+class _TransformedRefit:
+    transformation: Transformation
+    refit: Refit
+
+    def __call__(self, counts: Floats) -> Floats:
+        return self.transformation.apply(self.refit(counts))
+
+
+@dataclass(frozen=True)
+class _CombinedRefit:
+    operation: Operation
+    left: Refit
+    right: Refit
+
+    def __call__(self, counts: Floats) -> Floats:
+        return self.operation.apply(self.left(counts), self.right(counts))
+
+
+def _merge_two(a: Estimate, b: Estimate) -> Estimate:
+    for part in (a, b):
+        if not part.fixed_nuisances:
+            raise MismatchError(
+                f"merge: {part.estimator} learned a nuisance from its shard. Fix them beforehand: behavior=Logged() or "
+                "KnownPropensity(policy), q=KnownQ(...)."
+            )
+    if a.fingerprint == b.fingerprint:
+        raise MismatchError("merge: two shards hold the same data; pass each shard once.")
+    (left, m_left), (right, m_right) = a.evidence.smooth(), b.evidence.smooth()
+    functional, scale_left, scale_right = left.rescaled(right)
+    moments = np.vstack([m_left * scale_left, m_right * scale_right])
+    clusters = np.concatenate([a.evidence.clusters, b.evidence.clusters + a.evidence.n_clusters])
+    value = _plain(functional.value(moments.mean(axis=0)))
+    notes = dict.fromkeys([*a.diagnostics["warnings"], *b.diagnostics["warnings"]])
+    diagnostics = {**diagnostics_record(behavior=a.diagnostics["behavior"]), "warnings": tuple(notes)}
+    return replace(
+        a, value=value, diagnostics=diagnostics, evidence=Evidence(value, clusters, functional, moments), fingerprint=f"{a.fingerprint}+{b.fingerprint}"
+    )
+
+
+def _joint_diagnostics(a: Mapping[str, Any], b: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of two estimates: the worse of each figure."""
+    worse: dict[str, Callable[..., float]] = {
+        "ess": min,
+        "max_weight": max,
+        "largest_share": max,
+        "tail_index": max,
+        "unsupported_mass": max,
+    }
+    joint = {key: rule(known) for key, rule in worse.items() if (known := [d[key] for d in (a, b) if d[key] is not None])}
+    same = {key: a[key] for key in ("behavior", "folds") if a[key] == b[key]}
+    texts = tuple(dict.fromkeys([*a["warnings"], *b["warnings"]]))
+    return {**diagnostics_record(**joint, **same), "warnings": texts}
+
+
+def _plain(value: Any) -> float | Floats:
+    return float(value) if np.ndim(value) == 0 else np.asarray(value)
+
+
+def _show(value: float | Floats) -> str:
+    with np.printoptions(precision=4, suppress=True):
+        return f"{value:.4f}" if np.ndim(value) == 0 else str(value)

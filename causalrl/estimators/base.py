@@ -1,0 +1,139 @@
+"""`Estimator`: a frozen record of hyper-parameters that turns logged trajectories into an `Estimate`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from causalrl.checks import Floats
+from causalrl.data import Trajectories
+from causalrl.diagnostics.record import Note, diagnostics_record
+from causalrl.errors import EstimandError
+from causalrl.estimands import ATE, CATE, Estimand, EstimandLike, PolicyValue, as_estimand
+from causalrl.estimate import Estimate
+from causalrl.inference.base import Evidence
+from causalrl.inference.functionals import Functional
+from causalrl.nuisances.crossfit import Nuisances
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """What an estimator of a policy value hands over; the standard error and every interval follow from it.
+
+    Attributes:
+        functional, moments: the value as a smooth function of the means of moments (n, p).
+        diagnostics: values for the keys of `causalrl.diagnostics.record`.
+        notes: warnings.
+        fixed: no nuisance was learned from the data.
+    """
+
+    functional: Functional
+    moments: Floats
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)
+    fixed: bool = True
+
+
+def label(recipe: Any) -> str:
+    """A frozen record as short text: its class, and the fields that differ from their defaults."""
+    if isinstance(recipe, np.ndarray):
+        return f"array{recipe.shape}"
+    if not is_dataclass(recipe):
+        return " ".join(str(recipe).split())
+    given = [(item, getattr(recipe, item.name)) for item in fields(recipe) if item.init]
+    shown = [f"{item.name}={label(value)}" for item, value in given if isinstance(value, np.ndarray) or value != item.default]
+    return f"{type(recipe).__name__}({', '.join(shown)})" if shown else type(recipe).__name__
+
+
+class Estimator(ABC):
+    """Base of all estimators: immutable; `fit` never changes it."""
+
+    def fit(self, data: Trajectories, seed: int = 0) -> FittedEstimator:
+        """Bind to data: folds and nuisances are made once, on first use, and serve every estimand asked.
+
+        Args:
+            data: the trajectories.
+            seed: root of every random number (folds, learners).
+        """
+        return FittedEstimator(self, Nuisances(data, seed))
+
+    def estimate(self, data: Trajectories, goal: EstimandLike, seed: int = 0) -> Estimate:
+        """Estimate one estimand; a bare policy means its value over the whole record, undiscounted."""
+        return self.fit(data, seed).estimate(goal)
+
+    @abstractmethod
+    def policy_value(self, nuisances: Nuisances, goal: PolicyValue) -> Estimate:
+        """Estimate a policy value with shared nuisances."""
+
+    @abstractmethod
+    def point(self, nuisances: Nuisances, goal: PolicyValue) -> float:
+        """The value alone, under the resampling weights of the nuisances."""
+
+    def effect(self, nuisances: Nuisances, goal: CATE) -> Estimate:
+        """Estimate a conditional effect, where the estimator has one."""
+        raise EstimandError(f"{self}: gives no CATE. Use SLearner(regressor) or TLearner(regressor).")
+
+    def __str__(self) -> str:
+        return label(self)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedEstimator:
+    """An estimator bound to data.
+
+    Attributes:
+        estimator: the recipe. nuisances: what it shares between estimands (and, in `evaluate`, with other estimators).
+    """
+
+    estimator: Estimator
+    nuisances: Nuisances
+
+    def estimate(self, goal: EstimandLike) -> Estimate:
+        """Estimate one estimand."""
+        estimand = as_estimand(goal)
+        if isinstance(estimand, CATE):
+            return self.estimator.effect(self.nuisances, estimand)
+        if isinstance(estimand, PolicyValue):
+            return self.estimator.policy_value(self.nuisances, estimand)
+        contrast = estimand.contrast() if isinstance(estimand, ATE) else estimand
+        value = self.estimator.policy_value(self.nuisances, contrast.policy)
+        return value - self.estimator.policy_value(self.nuisances, contrast.reference)
+
+
+@dataclass(frozen=True, eq=False)
+class Refitted:
+    """Re-learns every nuisance and the value under resampling counts of the clusters."""
+
+    estimator: Estimator
+    nuisances: Nuisances
+    goal: PolicyValue
+
+    def __call__(self, counts: Floats) -> Floats:
+        data = self.nuisances.data
+        weights = counts[:, data.clusters]
+        return np.array([self.estimator.point(Nuisances(data, self.nuisances.seed, row), self.goal) for row in weights])
+
+
+def estimate_from_score(estimator: Estimator, nuisances: Nuisances, goal: PolicyValue, score: Score) -> Estimate:
+    """The estimate that follows from a score."""
+    value = float(score.functional.value(score.moments.mean(axis=0)))
+    refit = Refitted(estimator, nuisances, goal)
+    evidence = Evidence(value, nuisances.data.clusters, score.functional, score.moments, refit)
+    diagnostics = diagnostics_record(score.notes, **score.diagnostics)
+    return Estimate(value, str(estimator), goal_label(goal), diagnostics, evidence, nuisances.data.fingerprint, score.fixed)
+
+
+def weighted_point(score: Score, weights: Floats | None) -> float:
+    """The value of a score under trajectory weights (n,)."""
+    return float(score.functional.value(np.average(score.moments, axis=0, weights=weights)))
+
+
+def goal_label(goal: Estimand) -> str:
+    """Short text of an estimand."""
+    if not isinstance(goal, PolicyValue):
+        return repr(goal)
+    extra = "" if goal.discount == 1.0 else f", discount {goal.discount}"
+    return f"value of {goal.policy}{extra}" + ("" if goal.horizon is None else f", {goal.horizon} steps")

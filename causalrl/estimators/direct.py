@@ -1,0 +1,112 @@
+"""The direct method: fitted Q-evaluation, which at horizon 1 is outcome regression."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from causalrl.checks import Floats
+from causalrl.diagnostics.record import diagnostics_record
+from causalrl.errors import EstimandError
+from causalrl.estimands import CATE, PolicyValue
+from causalrl.estimate import Estimate
+from causalrl.estimators.base import Estimator, Refitted, Score, estimate_from_score, goal_label
+from causalrl.inference.base import Evidence
+from causalrl.inference.functionals import Sum
+from causalrl.nuisances.crossfit import Nuisances
+from causalrl.nuisances.tabular import TabularQ
+from causalrl.nuisances.value import CompiledRefit, Target, ValueModel, ValueProblem
+from causalrl.policies import Uniform
+
+
+@dataclass(frozen=True)
+class DirectMethod(Estimator):
+    """Mean of V(s_0) = sum_a pi(a|s_0) Q(s_0, a) under a fitted Q: FQE, and at horizon 1 the g-formula.
+
+    Its error is that of the model; no influence value tells it. The interval refits the model on resampled clusters,
+    by default where that runs in a kernel (TabularQ, LinearQ), elsewhere on request.
+
+    Args:
+        q: value model.
+
+    Example:
+        >>> import causalrl as crl
+        >>> data = crl.Trajectories.from_arrays([0, 0], [0, 1], [1.0, 3.0], [0, 1, 2])
+        >>> crl.DirectMethod(crl.TabularQ()).estimate(data, crl.Uniform(2)).value
+        2.0
+    """
+
+    q: ValueModel = field(default_factory=TabularQ)
+
+    def policy_value(self, nuisances: Nuisances, goal: PolicyValue) -> Estimate:
+        target, start, notes = self._start_values(nuisances, goal)
+        if self.q.known:
+            return estimate_from_score(self, nuisances, goal, Score(Sum(), start[:, None], notes=notes))
+        compiled = isinstance(self.q, CompiledRefit)
+        refit = CompiledStart(self.q, target, goal.discount, nuisances.seed) if compiled else Refitted(self, nuisances, goal)
+        value = float(start.mean())
+        evidence = Evidence(value, nuisances.data.clusters, refit=refit, compiled=compiled)
+        diagnostics = diagnostics_record(notes, folds=(None, 1))
+        return Estimate(value, str(self), goal_label(goal), diagnostics, evidence, nuisances.data.fingerprint)
+
+    def point(self, nuisances: Nuisances, goal: PolicyValue) -> float:
+        return float(np.average(self._start_values(nuisances, goal)[1], weights=nuisances.weights))
+
+    def _start_values(self, nuisances: Nuisances, goal: PolicyValue) -> tuple[Target, Floats, list]:  # type: ignore[type-arg]
+        steps = nuisances.steps(goal.horizon)
+        steps.require_successors(str(self))
+        target = nuisances.target(goal.policy, None, goal.horizon)
+        values = nuisances.values(self.q, target, goal.discount, folds=1)
+        return target, values.v[steps.first], values.notes
+
+    def effect(self, nuisances: Nuisances, goal: CATE) -> Estimate:
+        value = self.effect_at(nuisances, goal)
+        evidence = Evidence(value, nuisances.data.clusters, refit=RefittedEffect(self, nuisances, goal))
+        diagnostics = diagnostics_record(folds=(None, 1))
+        return Estimate(value, str(self), goal_label(goal), diagnostics, evidence, nuisances.data.fingerprint)
+
+    def effect_at(self, nuisances: Nuisances, goal: CATE) -> Floats:
+        """(k,) Q(x, treated) - Q(x, control)."""
+        data = nuisances.data
+        if (data.lengths > 1).any() or nuisances.steps(None).cut_early.any():
+            raise EstimandError("CATE: the data are sequential; a CATE is one decision at horizon 1. Ask a Contrast of two policies instead.")
+        if goal.at.ndim != data.observations.ndim or goal.at.shape[1:] != data.observations.shape[1:]:
+            raise EstimandError(f"CATE: at has shape {goal.at.shape}, but the covariates have {data.observations.shape}.")
+        for arm in (goal.treated, goal.control):
+            if not 0 <= arm < data.n_actions:
+                raise EstimandError(f"CATE: arm {arm} is none of the data's actions 0 to {data.n_actions - 1}.")
+        target = nuisances.target(Uniform(data.n_actions), None, None)
+        fold = nuisances.folds(1, None)[0]
+        fitted = self.q.fit(ValueProblem(target, fold.train, 1.0, None, nuisances.seed))
+        q = fitted.q(goal.at, np.zeros(len(goal.at), np.int64))
+        return q[:, goal.treated] - q[:, goal.control]
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledStart:
+    """Start values refitted in a kernel, under resampling counts (b, G)."""
+
+    q: CompiledRefit
+    target: Target
+    discount: float
+    seed: int
+
+    def __call__(self, counts: Floats) -> Floats:
+        steps = self.target.steps
+        problem = ValueProblem(self.target, np.ones(len(steps)), self.discount, steps.horizon, self.seed)
+        return self.q.refit_start_values(problem, np.ascontiguousarray(counts[:, steps.data.clusters]))
+
+
+@dataclass(frozen=True, eq=False)
+class RefittedEffect:
+    """A CATE re-learned under resampling counts (b, G)."""
+
+    estimator: DirectMethod
+    nuisances: Nuisances
+    goal: CATE
+
+    def __call__(self, counts: Floats) -> Floats:
+        data = self.nuisances.data
+        rows = counts[:, data.clusters]
+        return np.stack([self.estimator.effect_at(Nuisances(data, self.nuisances.seed, row), self.goal) for row in rows])

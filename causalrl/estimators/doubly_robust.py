@@ -1,0 +1,71 @@
+"""Doubly robust estimators: a value model corrected by weighted temporal differences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from causalrl.estimands import PolicyValue
+from causalrl.estimators.base import Score
+from causalrl.estimators.weighting import ImportanceEstimator, Records, importance_score
+from causalrl.nuisances.crossfit import Nuisances
+from causalrl.nuisances.tabular import TabularQ
+from causalrl.nuisances.value import ValueModel
+
+
+@dataclass(frozen=True)
+class DoublyRobustEstimator(ImportanceEstimator):
+    """Base of the doubly robust estimators.
+
+    Args:
+        behavior, folds: see `ImportanceEstimator`; folds are those of behaviour and value model alike.
+        q: value model.
+    """
+
+    q: ValueModel = field(default_factory=TabularQ, kw_only=True)
+
+    def _score(self, nuisances: Nuisances, goal: PolicyValue, normalized: bool) -> Score:
+        steps = nuisances.steps(goal.horizon)
+        steps.require_successors(str(self))
+        ratios = nuisances.ratios(goal.policy, self.behavior, self.folds, goal.horizon)
+        values = nuisances.values(self.q, ratios.target, goal.discount, self.folds)
+        differences = goal.discount**steps.time * (steps.rewards - values.q + goal.discount * values.v_next)
+        records = Records.by_decision(ratios, differences)
+        score = importance_score(ratios, records, normalized=normalized, start=values.v[steps.first], orthogonal=True)
+        diagnostics: dict[str, Any] = {**score.diagnostics, "folds": (len(ratios.behavior.folds), values.folds)}
+        return Score(score.functional, score.moments, diagnostics, score.notes + values.notes, score.fixed and self.q.known)
+
+
+@dataclass(frozen=True)
+class DR(DoublyRobustEstimator):
+    """Sequential doubly robust estimator (Jiang & Li 2016, eq. 10); AIPW at horizon 1.
+
+    mean of V(s_0) + sum_t discount^t w_t (r_t - Q(s_t, a_t) + discount V(s_{t+1})): consistent where the propensities or the
+    value model are right.
+
+    Args:
+        q: value model. behavior, folds: see `ImportanceEstimator`.
+
+    Example:
+        >>> import causalrl as crl
+        >>> data = crl.Trajectories.from_arrays([0, 0], [0, 1], [1.0, 3.0], [0, 1, 2], behavior_probabilities=[0.5, 0.5])
+        >>> crl.DR(q=crl.TabularQ()).estimate(data, crl.Always(1)).value
+        3.0
+    """
+
+    def score(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
+        return self._score(nuisances, goal, normalized=False)
+
+
+@dataclass(frozen=True)
+class WDR(DoublyRobustEstimator):
+    """Weighted doubly robust estimator (Thomas & Brunskill 2016, eq. 3): DR with w_t / sum_j w_jt in place of w_t / n.
+
+    The normalisers run over all trajectories; an ended one keeps its last weight.
+
+    Args:
+        q: value model. behavior, folds: see `ImportanceEstimator`.
+    """
+
+    def score(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
+        return self._score(nuisances, goal, normalized=True)

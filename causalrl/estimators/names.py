@@ -1,0 +1,43 @@
+"""The names of causal inference, as thin constructors of the same objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from causalrl.estimators.direct import DirectMethod
+from causalrl.estimators.doubly_robust import DR
+from causalrl.estimators.weighting import IS, WIS
+from causalrl.nuisances.behavior import BehaviorLike
+from causalrl.nuisances.regression import PerAction, Pooled
+from causalrl.nuisances.tabular import TabularQ
+from causalrl.nuisances.value import ValueModel
+
+
+def IPW(propensity: BehaviorLike | None = None, *, normalized: bool = True, folds: int | None = None) -> WIS | IS:
+    """Inverse probability weighting: Hajek (`WIS`), or Horvitz-Thompson (`IS`) where `normalized` is False."""
+    return (WIS if normalized else IS)(behavior=propensity, folds=folds)
+
+
+def AIPW(outcome: ValueModel, propensity: BehaviorLike | None = None, *, folds: int | None = None) -> DR:
+    """Augmented inverse probability weighting (Robins, Rotnitzky & Zhao 1994): `DR`."""
+    return DR(q=outcome, behavior=propensity, folds=folds)
+
+
+def GFormula(outcome: ValueModel) -> DirectMethod:
+    """Standardisation of an outcome model over the covariates (Robins 1986): `DirectMethod`."""
+    return DirectMethod(outcome)
+
+
+def SLearner(regressor: Any) -> DirectMethod:
+    """One regression with the treatment as a covariate (Kunzel et al. 2019): `DirectMethod(Pooled(regressor))`."""
+    return DirectMethod(Pooled(regressor))
+
+
+def TLearner(regressor: Any) -> DirectMethod:
+    """One regression an arm (Kunzel et al. 2019): `DirectMethod(PerAction(regressor))`."""
+    return DirectMethod(PerAction(regressor))
+
+
+def FQE(q: ValueModel | None = None) -> DirectMethod:
+    """Fitted Q-evaluation (Le, Voloshin & Yue 2019): `DirectMethod`."""
+    return DirectMethod(TabularQ() if q is None else q)

@@ -1,0 +1,1 @@
+"""Inference: smooth functions of means, and the intervals that follow from them."""

@@ -1,0 +1,142 @@
+"""`Interval`, and the protocol of the methods that make one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from causalrl.checks import Floats, Ints
+from causalrl.errors import IntervalError
+from causalrl.inference.functionals import Functional, cluster_standard_error, cluster_totals, influence_values
+from causalrl.kernels.resampling import count_block
+
+_BLOCK = 64
+
+Refit: TypeAlias = Callable[[Floats], Floats]
+"""Maps resampling counts (b, G) of the clusters to the values (b,) or (b, k) of the estimate refitted from scratch."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval.
+
+    Attributes:
+        low, high: float, or (k,) for a vector estimate.
+        level: nominal coverage.
+        method: what made it.
+    """
+
+    low: float | Floats
+    high: float | Floats
+    level: float
+    method: IntervalMethod
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter((self.low, self.high))
+
+    def __contains__(self, value: float) -> bool:
+        return bool(np.all((self.low <= np.asarray(value)) & (np.asarray(value) <= self.high)))
+
+    def __str__(self) -> str:
+        with np.printoptions(precision=4):
+            low, high = (f"{x:.4f}" if np.ndim(x) == 0 else str(x) for x in (self.low, self.high))
+        return f"[{low}, {high}] ({self.level:.0%}, {self.method})"
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What an interval is computed from.
+
+    Attributes:
+        value: the point estimate, float or (k,).
+        clusters: (n,) codes of the independent units.
+        functional, moments: the estimate as a smooth function of the means of moments (n, p), where it is one.
+        refit: re-learns the whole estimate under resampling counts, where that is possible.
+        compiled: the refit runs in a kernel, so that it may be the default.
+    """
+
+    value: float | Floats
+    clusters: Ints
+    functional: Functional | None = None
+    moments: Floats | None = None
+    refit: Refit | None = None
+    compiled: bool = False
+    _refits: dict[tuple[int, int], Floats] = field(default_factory=dict)
+
+    def refitted(self, replicates: int, seed: int) -> Floats:
+        """(B,) or (B, k) values refitted on resampled clusters, computed once for a pair (replicates, seed).
+
+        Raises:
+            IntervalError: where nothing can be refitted, or some refits have no value.
+        """
+        if self.refit is None:
+            raise IntervalError("method: this estimate cannot be refitted; use its default interval.")
+        if (replicates, seed) not in self._refits:
+            starts = range(0, replicates, _BLOCK)
+            counts = (count_block(self.n_clusters, seed, first, min(first + _BLOCK, replicates)) for first in starts)
+            values = np.concatenate([self.refit(block) for block in counts])
+            failed = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+            if failed.any():
+                raise IntervalError(
+                    f"method: {int(failed.sum())} of {replicates} refits have no value (an action missing from the resample, for "
+                    "example). Use fewer nuisance cells, or a doubly robust estimator with its Wald interval."
+                )
+            self._refits[replicates, seed] = values
+        return self._refits[replicates, seed]
+
+    @cached_property
+    def n_clusters(self) -> int:
+        return int(self.clusters.max()) + 1
+
+    @cached_property
+    def sizes(self) -> Floats:
+        """(G,) trajectories in each cluster."""
+        return np.bincount(self.clusters).astype(np.float64)
+
+    def smooth(self) -> tuple[Functional, Floats]:
+        """Functional and moments.
+
+        Raises:
+            IntervalError: for an estimate that is no smooth function of means.
+        """
+        if self.functional is None or self.moments is None:
+            raise IntervalError(
+                "method: this estimate is no smooth function of means, so that only a refit tells its spread. Use "
+                "interval(method=RefitBootstrap(200)), or a doubly robust estimator (DR, AIPW), whose interval is Wald's."
+            )
+        return self.functional, self.moments
+
+    @cached_property
+    def influence(self) -> Floats:
+        """(n,) influence values."""
+        return influence_values(*self.smooth())
+
+    @cached_property
+    def stderr(self) -> float:
+        """Cluster-robust standard error."""
+        return cluster_standard_error(self.influence, self.clusters)
+
+    @cached_property
+    def totals(self) -> Floats:
+        """(p, G) moments summed within clusters."""
+        return np.ascontiguousarray(cluster_totals(self.smooth()[1], self.clusters).T)
+
+
+class IntervalMethod(Protocol):
+    """A way to turn evidence into an interval."""
+
+    def limits(self, evidence: Evidence, level: float) -> tuple[float | Floats, float | Floats]:
+        """Lower and upper limit."""
+        ...
+
+
+def make_interval(evidence: Evidence, level: float, method: IntervalMethod) -> Interval:
+    """The interval, after its level is checked."""
+    if not 0 < level < 1:
+        raise IntervalError(f"level: {level} is outside (0, 1); write 0.95 for 95%.")
+    low, high = method.limits(evidence, level)
+    return Interval(low, high, level, method)

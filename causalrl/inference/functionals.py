@@ -1,0 +1,256 @@
+"""Smooth functions of mean moments: what an estimator hands over in place of a standard-error formula.
+
+A functional maps means (..., p) to a value (...,) and to its gradient (..., p). Everything else (standard errors, every
+bootstrap, contrasts, merging of shards) follows from these two.
+"""
+
+from __future__ import annotations
+
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from causalrl.checks import Floats, Ints
+from causalrl.errors import IntervalError, MismatchError, SupportError
+
+
+class Functional(ABC):
+    """A smooth function of p means."""
+
+    @property
+    @abstractmethod
+    def p(self) -> int:
+        """Number of moments."""
+
+    @abstractmethod
+    def value(self, means: Floats) -> Floats:
+        """(...,) from means (..., p)."""
+
+    @abstractmethod
+    def gradient(self, means: Floats) -> Floats:
+        """(..., p) derivative at means (..., p)."""
+
+    @abstractmethod
+    def rescaled(self, other: Functional) -> tuple[Functional, Floats, Floats]:
+        """The functional that shards of `self` and `other` share, and the factors (p,) that bring the moments of each to it."""
+
+    def _mismatch(self, other: Functional) -> MismatchError:
+        return MismatchError(f"merge: {type(self).__name__} and {type(other).__name__} are moments of different estimators.")
+
+
+@dataclass(frozen=True)
+class Sum(Functional):
+    """The sum of p means (p = 1: a plain mean)."""
+
+    p: int = 1
+
+    def value(self, means: Floats) -> Floats:
+        return means.sum(axis=-1)
+
+    def gradient(self, means: Floats) -> Floats:
+        return np.ones_like(means)
+
+    def rescaled(self, other: Functional) -> tuple[Functional, Floats, Floats]:
+        if not isinstance(other, Sum) or other.p != self.p:
+            raise self._mismatch(other)
+        return self, np.ones(self.p), np.ones(self.p)
+
+
+@dataclass(frozen=True, eq=False)
+class RatioSum(Functional):
+    """sum_t N_t / D_t: T numerators, then T denominators (Hajek at T = 1).
+
+    Attributes:
+        log_scale: (T,) both are stored times exp(-log_scale), which cancels.
+    """
+
+    log_scale: Floats
+
+    @property
+    def p(self) -> int:
+        return 2 * len(self.log_scale)
+
+    def _split(self, means: Floats) -> tuple[Floats, Floats]:
+        length = len(self.log_scale)
+        numerators, denominators = means[..., :length], means[..., length:]
+        if (denominators <= 0).any():
+            raise SupportError(
+                "weights: all weights are zero in a resample, so that its self-normalised value does not exist: too few "
+                "trajectories agree with the target. Use the Wald interval and read diagnostics['ess'] first."
+            )
+        return numerators, denominators
+
+    def value(self, means: Floats) -> Floats:
+        numerators, denominators = self._split(means)
+        return (numerators / denominators).sum(axis=-1)
+
+    def gradient(self, means: Floats) -> Floats:
+        numerators, denominators = self._split(means)
+        return np.concatenate([1 / denominators, -numerators / denominators**2], axis=-1)
+
+    def rescaled(self, other: Functional) -> tuple[Functional, Floats, Floats]:
+        if not isinstance(other, RatioSum) or other.p != self.p:
+            raise self._mismatch(other)
+        shared = np.maximum(self.log_scale, other.log_scale)
+        factors = [np.tile(np.exp(part.log_scale - shared), 2) for part in (self, other)]
+        return RatioSum(shared), factors[0], factors[1]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A binary operation with its partial derivatives."""
+
+    symbol: str
+    apply: Callable[[Floats, Floats], Floats]
+    partials: Callable[[Floats, Floats], tuple[Floats, Floats]]
+
+
+def _add_partials(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    return np.ones_like(x), np.ones_like(y)
+
+
+def _subtract_partials(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    return np.ones_like(x), -np.ones_like(y)
+
+
+def _multiply_partials(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    return y, x
+
+
+def _divide_partials(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    return 1 / y, -x / y**2
+
+
+ADD = Operation("+", operator.add, _add_partials)
+SUBTRACT = Operation("-", operator.sub, _subtract_partials)
+MULTIPLY = Operation("*", operator.mul, _multiply_partials)
+DIVIDE = Operation("/", operator.truediv, _divide_partials)
+
+
+class Transformation(Protocol):
+    """A function of one value with its derivative."""
+
+    def apply(self, x: Floats) -> Floats: ...
+
+    def derivative(self, x: Floats) -> Floats: ...
+
+
+@dataclass(frozen=True)
+class Log:
+    """The natural logarithm."""
+
+    def apply(self, x: Floats) -> Floats:
+        return np.log(x)
+
+    def derivative(self, x: Floats) -> Floats:
+        return 1 / x
+
+
+@dataclass(frozen=True)
+class Exp:
+    """The exponential."""
+
+    def apply(self, x: Floats) -> Floats:
+        return np.exp(x)
+
+    def derivative(self, x: Floats) -> Floats:
+        return np.exp(x)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """scale x + shift."""
+
+    scale: float
+    shift: float
+
+    def apply(self, x: Floats) -> Floats:
+        return self.scale * x + self.shift
+
+    def derivative(self, x: Floats) -> Floats:
+        return np.full_like(x, self.scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Combined(Functional):
+    """operation(left, right) on stacked moments: the left operand's columns first."""
+
+    operation: Operation
+    left: Functional
+    right: Functional
+
+    @property
+    def p(self) -> int:
+        return self.left.p + self.right.p
+
+    def _values(self, means: Floats) -> tuple[Floats, Floats]:
+        return self.left.value(means[..., : self.left.p]), self.right.value(means[..., self.left.p :])
+
+    def value(self, means: Floats) -> Floats:
+        return self.operation.apply(*self._values(means))
+
+    def gradient(self, means: Floats) -> Floats:
+        d_left, d_right = self.operation.partials(*self._values(means))
+        left = d_left[..., None] * self.left.gradient(means[..., : self.left.p])
+        return np.concatenate([left, d_right[..., None] * self.right.gradient(means[..., self.left.p :])], axis=-1)
+
+    def rescaled(self, other: Functional) -> tuple[Functional, Floats, Floats]:
+        if not isinstance(other, Combined) or other.operation != self.operation:
+            raise self._mismatch(other)
+        left, left_a, left_b = self.left.rescaled(other.left)
+        right, right_a, right_b = self.right.rescaled(other.right)
+        return Combined(self.operation, left, right), np.append(left_a, right_a), np.append(left_b, right_b)
+
+
+@dataclass(frozen=True, eq=False)
+class Transformed(Functional):
+    """A function of one functional's value."""
+
+    transformation: Transformation
+    inner: Functional
+
+    @property
+    def p(self) -> int:
+        return self.inner.p
+
+    def value(self, means: Floats) -> Floats:
+        return self.transformation.apply(self.inner.value(means))
+
+    def gradient(self, means: Floats) -> Floats:
+        return self.transformation.derivative(self.inner.value(means))[..., None] * self.inner.gradient(means)
+
+    def rescaled(self, other: Functional) -> tuple[Functional, Floats, Floats]:
+        if not isinstance(other, Transformed) or other.transformation != self.transformation:
+            raise self._mismatch(other)
+        inner, a, b = self.inner.rescaled(other.inner)
+        return Transformed(self.transformation, inner), a, b
+
+
+def influence_values(functional: Functional, moments: Floats) -> Floats:
+    """(n,) influence of each trajectory: gradient' (M_i - mean)."""
+    means = moments.mean(axis=0)
+    return (moments - means) @ functional.gradient(means)
+
+
+def cluster_totals(values: Floats, clusters: Ints) -> Floats:
+    """(G, ...) values (n, ...) summed within clusters 0..G-1."""
+    out = np.zeros((int(clusters.max()) + 1, *values.shape[1:]))
+    np.add.at(out, clusters, values)
+    return out
+
+
+def cluster_standard_error(influence: Floats, clusters: Ints) -> float:
+    """sqrt(G / (G - 1) sum_g (sum of psi in g)^2) / n; with one trajectory a cluster, sd(psi) / sqrt(n).
+
+    Raises:
+        IntervalError: with a single cluster, from which no spread can be learned.
+    """
+    totals = cluster_totals(influence, clusters)
+    count = len(totals)
+    if count < 2:
+        raise IntervalError("stderr: the data hold a single cluster, and one cluster shows no spread; add clusters.")
+    return float(np.sqrt(count / (count - 1) * np.sum(totals**2)) / len(influence))

@@ -1,0 +1,1 @@
+"""Nuisances: behaviour policies and value models, learned once and shared."""

@@ -1,0 +1,266 @@
+"""Behaviour policies: logged, known, counted, or learned; each learner is an object passed as `behavior=`.
+
+A fitted behaviour is itself a policy. Where it was learned by maximum likelihood it also gives its stacked correction:
+the change of the estimate that each logged decision causes through the fit.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrl.checks import Bools, Floats, Ints, first_bad
+from causalrl.data import Steps, Trajectories
+from causalrl.diagnostics.record import Note
+from causalrl.errors import DataError, EstimandError, SupportError
+from causalrl.policies import Policy, PolicyLike, action_probabilities, as_policy
+
+
+class BehaviorFit(Policy):
+    """A behaviour policy after learning.
+
+    Attributes:
+        notes: warnings that the fit gave rise to.
+        corrects: `correction` carries the uncertainty of the fit.
+    """
+
+    notes: tuple[Note, ...] = ()
+    corrects: bool = False
+
+    def logged(self, steps: Steps, rows: Bools) -> Floats:
+        """Probability of each logged action at the chosen rows of M steps."""
+        probabilities = self.at(steps, rows)
+        return probabilities[np.arange(len(probabilities)), steps.actions[rows]]
+
+    def at(self, steps: Steps, rows: Bools) -> Floats:
+        """(rows, n_actions) probabilities at logged steps."""
+        return action_probabilities(self, steps.observations[rows], steps.time[rows], steps.data.n_actions)
+
+    def correction(self, sensitivity: Floats, test: Bools, train: Floats) -> Floats:
+        """(M,) influence of each training step on the estimate, through the fitted probabilities.
+
+        Args:
+            sensitivity: (M,) derivative of n times the estimate in each step's log importance ratio.
+            test: (M,) steps that use this fit. train: (M,) weights with which it was learned.
+        """
+        raise NotImplementedError
+
+
+class BehaviorModel(Protocol):
+    """What `behavior=` takes."""
+
+    @property
+    def default_folds(self) -> int:
+        """Cross-fitting folds when none are asked for."""
+        ...
+
+    @property
+    def known(self) -> bool:
+        """Nothing is learned from the data."""
+        ...
+
+    @abstractmethod
+    def fit(self, steps: Steps, weights: Floats, seed: int) -> BehaviorFit:
+        """Learn from the steps with these weights (M,)."""
+        ...
+
+
+BehaviorLike: TypeAlias = BehaviorModel | Any
+
+
+def as_behavior(behavior: BehaviorLike | None, data: Trajectories) -> BehaviorModel:
+    """The learner: by default the logged probabilities where the data have them, else Counts on states, Logit on vectors."""
+    from causalrl.nuisances.logit import Logit
+
+    if data.n_actions == 0:
+        raise DataError("actions: they are continuous, and importance ratios need discrete actions; bin them into integers first.")
+    if behavior is None:
+        if data.behavior_probabilities is not None:
+            return Logged()
+        return Counts() if data.tabular else Logit()
+    if hasattr(behavior, "predict_proba"):
+        return Classifier(behavior)
+    if isinstance(behavior, Policy) or not hasattr(behavior, "fit"):
+        raise EstimandError(
+            f"behavior: {behavior!r} is no behaviour model; pass Logged(), Counts(), Logit(), KnownPropensity(policy) or a classifier."
+        )
+    model: BehaviorModel = behavior
+    return model
+
+
+@dataclass(frozen=True)
+class Logged:
+    """The probabilities that the data carry."""
+
+    default_folds: int = field(default=1, init=False, repr=False)
+    known: bool = field(default=True, init=False, repr=False)
+
+    def fit(self, steps: Steps, weights: Floats, seed: int) -> BehaviorFit:
+        if steps.data.behavior_probabilities is None:
+            raise DataError(
+                "behavior_probabilities: the data carry none, so Logged() has nothing to use. Pass behavior=Counts(), Logit() or a "
+                "classifier to estimate them, or KnownPropensity(policy)."
+            )
+        return LoggedFit(steps)
+
+
+class LoggedFit(BehaviorFit):
+    """Logged probabilities: known at the logged steps only, and there perhaps of the logged action only."""
+
+    stationary = False
+
+    def __init__(self, steps: Steps) -> None:
+        assert steps.data.behavior_probabilities is not None
+        self._observations = steps.observations
+        self._rows = steps.data.behavior_probabilities[steps.rows]
+
+    def logged(self, steps: Steps, rows: Bools) -> Floats:
+        if self._rows.ndim == 2:
+            return super().logged(steps, rows)
+        return self._rows[rows]
+
+    def at(self, steps: Steps, rows: Bools) -> Floats:
+        return self.probabilities(steps.observations, steps.time)[rows]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the probabilities of all actions are logged."""
+        return self._rows.ndim == 2
+
+    def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
+        if observations is not self._observations or not self.complete:
+            raise DataError(
+                "behavior_probabilities: known for the logged decisions only"
+                + ("" if self.complete else ", and there for the logged action only")
+                + "; this policy needs the whole behaviour policy. Pass behavior=Counts(), Logit() or KnownPropensity(policy)."
+            )
+        return self._rows
+
+
+@dataclass(frozen=True, eq=False)
+class KnownPropensity:
+    """A behaviour policy known from the design of the study."""
+
+    policy: Policy
+    default_folds: int = field(default=1, init=False, repr=False)
+    known: bool = field(default=True, init=False, repr=False)
+
+    def __init__(self, policy: PolicyLike) -> None:
+        object.__setattr__(self, "policy", as_policy(policy))
+        object.__setattr__(self, "default_folds", 1)
+        object.__setattr__(self, "known", True)
+
+    def fit(self, steps: Steps, weights: Floats, seed: int) -> BehaviorFit:
+        return KnownFit(self.policy.bind(steps.data.n_actions))
+
+
+class KnownFit(BehaviorFit):
+    """A given policy in the role of the behaviour."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.stationary = policy.stationary
+
+    def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
+        return self._policy.probabilities(observations, time)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Empirical frequencies of the actions in each state (maximum likelihood of the saturated model).
+
+    Args:
+        by_time: count each (time, state) on its own.
+    """
+
+    by_time: bool = False
+    default_folds: int = field(default=1, init=False, repr=False)
+    known: bool = field(default=False, init=False, repr=False)
+
+    def fit(self, steps: Steps, weights: Floats, seed: int) -> BehaviorFit:
+        if not steps.data.tabular:
+            raise DataError("behavior: Counts() needs integer states, and the observations are vectors; use Logit() or a classifier.")
+        length = int(steps.time.max()) + 1 if self.by_time else 1
+        counts = np.zeros((length, steps.data.n_states, steps.data.n_actions))
+        np.add.at(counts, (steps.time * self.by_time, steps.observations, steps.actions), weights)
+        return CountsFit(counts, steps)
+
+
+class CountsFit(BehaviorFit):
+    """Frequencies from counts (1 or T, S, A)."""
+
+    corrects = True
+
+    def __init__(self, counts: Floats, steps: Steps) -> None:
+        self.counts, self._steps = counts, steps
+        self.stationary = len(counts) == 1
+
+    def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
+        layer = np.minimum(time, len(self.counts) - 1)
+        counts = self.counts[layer, observations]
+        total = counts.sum(axis=1, keepdims=True)
+        if (total == 0).any():
+            row = first_bad(total == 0)
+            raise SupportError(
+                f"behavior: Counts() never saw state {observations[row]} among the trajectories it learned from, and has no propensity "
+                "there. Use folds=1, coarser states, or Logit() on state features."
+            )
+        return counts / total
+
+    def logged(self, steps: Steps, rows: Bools) -> Floats:
+        layer = np.minimum(steps.time[rows], len(self.counts) - 1)
+        cell = self.counts[layer, steps.observations[rows]]
+        total = cell.sum(axis=1)
+        return np.divide(cell[np.arange(len(cell)), steps.actions[rows]], total, out=np.zeros(len(cell)), where=total > 0)
+
+    def correction(self, sensitivity: Floats, test: Bools, train: Floats) -> Floats:
+        steps = self._steps
+        layer = np.minimum(steps.time, len(self.counts) - 1)
+        sums = np.zeros_like(self.counts)
+        np.add.at(sums, (layer[test], steps.observations[test], steps.actions[test]), sensitivity[test])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            cell = sums / self.counts
+            state = sums.sum(axis=2) / self.counts.sum(axis=2)
+        used = train > 0
+        out = np.zeros(len(steps))
+        at = layer[used], steps.observations[used]
+        out[used] = -(cell[(*at, steps.actions[used])] - state[at])
+        return out
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Any scikit-learn classifier; cross-fitted by default. Classes that it has not seen get probability 0."""
+
+    model: Any
+    default_folds: int = field(default=5, init=False, repr=False)
+    known: bool = field(default=False, init=False, repr=False)
+
+    def fit(self, steps: Steps, weights: Floats, seed: int) -> BehaviorFit:
+        from causalrl.nuisances.regression import seeded_clone
+
+        rows = np.repeat(np.arange(len(steps)), weights.astype(np.int64))
+        features = steps.data.features(steps.observations)
+        model = seeded_clone(self.model, seed).fit(features[rows], steps.actions[rows])
+        return ClassifierFit(model, steps.data)
+
+
+class ClassifierFit(BehaviorFit):
+    """Predicted class probabilities."""
+
+    def __init__(self, model: Any, data: Trajectories) -> None:
+        self._model, self._data = model, data
+
+    @cached_property
+    def _classes(self) -> Ints:
+        return np.asarray(self._model.classes_).astype(np.int64)
+
+    def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
+        rows = np.zeros((len(observations), self._data.n_actions))
+        rows[:, self._classes] = self._model.predict_proba(self._data.features(observations))
+        return rows

@@ -1,0 +1,240 @@
+"""`Nuisances`: everything learned from one data set, learned once, with the one cross-fitting loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+
+from causalrl.checks import Bools, Floats, Ints
+from causalrl.data import Steps, Trajectories
+from causalrl.diagnostics.record import Note
+from causalrl.errors import DataError, EstimandError, EstimatedBehaviorWarning, SupportError, SupportWarning
+from causalrl.kernels.ragged import cumulative_log_weights
+from causalrl.kernels.rng import derive_seed
+from causalrl.nuisances.behavior import BehaviorFit, BehaviorLike, BehaviorModel, LoggedFit, as_behavior
+from causalrl.nuisances.value import QFunction, Target, ValueModel, ValueProblem, expected_value
+from causalrl.policies import Policy
+
+Fit = TypeVar("Fit")
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Which steps a fit serves, and with what weights it was learned.
+
+    Attributes:
+        index: number of the fold. test: (M,) steps it serves. train: (M,) weights.
+    """
+
+    index: int
+    test: Bools
+    train: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class FittedBehavior:
+    """A behaviour policy on the steps, cross-fitted or not.
+
+    Attributes:
+        model: what was fitted. fits: one a fold. folds: the folds.
+        logged: (M,) probability of each logged action.
+    """
+
+    model: BehaviorModel
+    steps: Steps
+    folds: list[Fold]
+    fits: list[BehaviorFit]
+    logged: Floats
+
+    @property
+    def notes(self) -> list[Note]:
+        return [note for fit in self.fits for note in fit.notes]
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether the probability of every action, not only of the logged one, is there."""
+        return all(not isinstance(fit, LoggedFit) or fit.complete for fit in self.fits)
+
+    def unsupported_mass(self, target: Floats) -> float | None:
+        """Share of the target's probability (M, A) on actions that the behaviour never takes; None where that is not known."""
+        if not self.complete:
+            return None
+        mass = 0.0
+        for fold, fit in zip(self.folds, self.fits, strict=True):
+            mass += float(np.sum(target[fold.test] * (fit.at(self.steps, fold.test) == 0)))
+        return mass / len(target)
+
+    def correction(self, sensitivity: Floats) -> Floats | None:
+        """(n,) stacked influence of the fit on an estimate whose derivative in the log ratios is `sensitivity` (M,) / n."""
+        if not all(fit.corrects for fit in self.fits):
+            return None
+        by_step = sum(fit.correction(sensitivity, fold.test, fold.train) for fold, fit in zip(self.folds, self.fits, strict=True))
+        return np.asarray(np.add.reduceat(by_step, self.steps.first))
+
+
+@dataclass(frozen=True, eq=False)
+class Ratios:
+    """Importance ratios of a target policy.
+
+    Attributes:
+        behavior: the fitted behaviour. target: the bound target. unsupported_mass: see `diagnostics`.
+        log_ratios, log_weights: (M,) of each step, and summed along the trajectory.
+    """
+
+    behavior: FittedBehavior
+    target: Target
+    log_ratios: Floats
+    log_weights: Floats
+    unsupported_mass: float | None
+    notes: list[Note]
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """A fitted Q along the logged steps.
+
+    Attributes:
+        q, v: (M,) Q of the logged action and V. v_next: (M,) V after the step, 0 past the end or the horizon.
+    """
+
+    q: Floats
+    v: Floats
+    v_next: Floats
+    notes: list[Note]
+    folds: int
+
+
+class Nuisances:
+    """What estimators share on one data set: steps, folds, behaviour policies, ratios and values, each made on first use.
+
+    Args:
+        data: the trajectories.
+        seed: root of every random number.
+        weights: (n,) whole-number multiplicity of each trajectory in a resample; None is the data as they are.
+    """
+
+    def __init__(self, data: Trajectories, seed: int = 0, weights: Floats | None = None) -> None:
+        self.data, self.seed, self.weights = data, seed, weights
+        self._memo: dict[Hashable, Any] = {}
+
+    def _once(self, key: Hashable, make: Callable[[], Fit]) -> Fit:
+        if key not in self._memo:
+            self._memo[key] = make()
+        value: Fit = self._memo[key]
+        return value
+
+    def steps(self, horizon: int | None) -> Steps:
+        return self._once(("steps", horizon), lambda: self.data.steps(horizon))
+
+    def folds(self, count: int, horizon: int | None) -> list[Fold]:
+        """Folds that split clusters at random, the same for every nuisance."""
+        return self._once(("folds", count, horizon), lambda: self._make_folds(count, horizon))
+
+    def _make_folds(self, count: int, horizon: int | None) -> list[Fold]:
+        steps = self.steps(horizon)
+        weights = np.ones(len(steps)) if self.weights is None else self.weights[steps.trajectory]
+        if count == 1:
+            return [Fold(0, np.ones(len(steps), np.bool_), weights)]
+        clusters = int(self.data.clusters.max()) + 1
+        if not 1 <= count <= clusters:
+            raise DataError(f"folds: {count} folds of {clusters} clusters; use 1 to {clusters}.")
+        rank = np.random.default_rng(derive_seed(self.seed, "folds")).permutation(clusters)
+        fold: Ints = (rank % count)[self.data.clusters][steps.trajectory]
+        return [Fold(k, fold == k, weights * (fold != k)) for k in range(count)]
+
+    def behavior(self, behavior: BehaviorLike | None, folds: int | None, horizon: int | None) -> FittedBehavior:
+        """The behaviour policy; `folds` None is the model's default."""
+        model = as_behavior(behavior, self.data)
+        count = 1 if model.known else folds or model.default_folds
+        return self._once(("behavior", model, count, horizon), lambda: self._fit_behavior(model, count, horizon))
+
+    def _fit_behavior(self, model: BehaviorModel, count: int, horizon: int | None) -> FittedBehavior:
+        steps, folds = self.steps(horizon), self.folds(count, horizon)
+        fits = [model.fit(steps, fold.train, derive_seed(self.seed, "behavior", fold.index)) for fold in folds]
+        logged = np.empty(len(steps))
+        for fold, fit in zip(folds, fits, strict=True):
+            logged[fold.test] = fit.logged(steps, fold.test)
+        used = np.ones(len(steps), np.bool_) if self.weights is None else self.weights[steps.trajectory] > 0
+        impossible = used & ~(logged > 0)
+        if impossible.any():
+            j = int(np.flatnonzero(impossible)[0])
+            raise SupportError(
+                f"behavior: {model} gives the logged action {steps.actions[j]} of step {steps.rows[j]} (trajectory "
+                f"{self.data.ids[steps.trajectory[j]]}, t = {steps.time[j]}) probability 0, yet it was taken. Use folds=1, pool rare "
+                "actions, or a smoother model."
+            )
+        return FittedBehavior(model, steps, folds, fits, np.where(used, logged, 1.0))
+
+    def target(self, policy: Policy, behavior: BehaviorLike | None, horizon: int | None) -> Target:
+        """The bound target; one that is defined through the behaviour policy is bound to its fit on all trajectories."""
+        if not policy.needs_behavior:
+            make = lambda: Target(policy.bind(self.data.n_actions), self.steps(horizon))  # noqa: E731
+            return self._once(("target", policy, horizon), make)
+        fitted = self.behavior(behavior, 1, horizon)
+        make = lambda: Target(policy.bind(self.data.n_actions, fitted.fits[0]), self.steps(horizon))  # noqa: E731
+        return self._once(("target", policy, fitted.model, horizon), make)
+
+    def ratios(self, policy: Policy, behavior: BehaviorLike | None, folds: int | None, horizon: int | None) -> Ratios:
+        """Importance ratios of the policy along the steps."""
+        fitted = self.behavior(behavior, folds, horizon)
+        key = ("ratios", policy, fitted.model, len(fitted.folds), horizon)
+        return self._once(key, lambda: self._make_ratios(self.target(policy, behavior, horizon), fitted))
+
+    def _make_ratios(self, target: Target, fitted: FittedBehavior) -> Ratios:
+        steps = fitted.steps
+        notes = fitted.notes
+        if isinstance(target.policy, BehaviorFit):
+            zeros = np.zeros(len(steps))
+            return Ratios(fitted, target, zeros, zeros, 0.0, notes)
+        taken = target.at_steps[np.arange(len(steps)), steps.actions]
+        with np.errstate(divide="ignore"):
+            log_ratios = np.log(taken) - np.log(fitted.logged)
+        mass = fitted.unsupported_mass(target.at_steps)
+        if mass:
+            text = f"{mass:.2%} of the probability of target {target.policy} lies on actions that the behaviour policy never takes."
+            notes = [*notes, Note(SupportWarning, text)]
+        if target.policy.needs_behavior and not fitted.model.known:
+            text = f"target {target.policy} is defined by the estimated behaviour policy, whose uncertainty the interval leaves out."
+            notes = [*notes, Note(EstimatedBehaviorWarning, text)]
+        return Ratios(fitted, target, log_ratios, cumulative_log_weights(log_ratios, steps.offsets), mass, notes)
+
+    def values(self, model: ValueModel, target: Target, discount: float, folds: int | None) -> Values:
+        """Q and V of the target along the steps; `folds` None is the model's default."""
+        if not hasattr(model, "fit") or not hasattr(model, "default_folds"):
+            raise EstimandError(f"q: {model!r} is no value model; wrap a regressor as PerAction(regressor) or Pooled(regressor).")
+        steps = target.steps
+        problem = ValueProblem(target, np.empty(0), discount, steps.horizon, self.seed)
+        count = 1 if model.known else folds or model.default_folds
+        shared = model.known or not problem.sequential
+        key = ("q", model, count, steps.horizon, *(() if shared else (target, discount)))
+        q, q_final, notes = self._once(key, lambda: self._fit_q(model, target, discount, count))
+        v = expected_value(q, target.at_steps)
+        v_next = np.append(v[1:], 0.0)
+        v_next[steps.last] = 0.0
+        early = np.flatnonzero(steps.cut_early)
+        if len(early):
+            v_next[steps.last[early]] = expected_value(q_final, target.at(*self._finals(steps, early)))
+        return Values(q[np.arange(len(steps)), steps.actions], v, v_next, notes, count)
+
+    def _fit_q(self, model: ValueModel, target: Target, discount: float, count: int) -> tuple[Floats, Floats, list[Note]]:
+        """(M, A) Q at the steps, (early, A) at the final observations of records cut early, and the notes."""
+        steps, early = target.steps, np.flatnonzero(target.steps.cut_early)
+        q = np.empty((len(steps), self.data.n_actions))
+        q_final = np.empty((len(early), self.data.n_actions))
+        notes: list[Note] = []
+        for fold in self.folds(count, steps.horizon):
+            problem = ValueProblem(target, fold.train, discount, steps.horizon, derive_seed(self.seed, "value", fold.index))
+            fitted: QFunction = model.fit(problem)
+            q[fold.test] = fitted.q(steps.observations[fold.test], steps.time[fold.test])
+            mine = fold.test[steps.last[early]]
+            if mine.any():
+                q_final[mine] = fitted.q(*self._finals(steps, early[mine]))
+            notes += fitted.notes
+        return q, q_final, notes
+
+    def _finals(self, steps: Steps, trajectories: Ints) -> tuple[Any, Ints]:
+        return steps.next_observations[steps.last[trajectories]], steps.time[steps.last[trajectories]] + 1

@@ -1,0 +1,100 @@
+"""Linear fitted Q-evaluation in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrl.checks import Floats, Ints
+from causalrl.errors import DataError
+from causalrl.kernels.linear import finite_horizon_linear_q, refit_linear_start_values, stationary_linear_q
+from causalrl.nuisances.value import QFunction, ValueProblem
+
+Features = Callable[[NDArray[Any]], Floats]
+
+
+@dataclass(frozen=True)
+class LinearQ:
+    """Q(s, a) = theta_a' x(s), least squares: regression for a finite horizon, else LSTD-Q (Lagoudakis & Parr 2003).
+
+    Args:
+        features: maps observations (M, ...) to x (M, d); None is the data's own features. An intercept is added.
+
+    Example:
+        >>> import numpy as np, causalrl as crl
+        >>> x = np.array([[0.0], [1.0], [0.0], [1.0]])
+        >>> study = crl.Trajectories.from_cross_section(x, [0, 0, 1, 1], [0.0, 1.0, 2.0, 4.0])
+        >>> round(crl.GFormula(crl.LinearQ()).estimate(study, crl.ATE()).value, 6)
+        2.5
+    """
+
+    features: Features | None = None
+    default_folds: int = field(default=1, init=False, repr=False)
+    known: bool = field(default=False, init=False, repr=False)
+
+    def fit(self, problem: ValueProblem) -> QFunction:
+        steps = problem.steps
+        basis = _Basis(self.features, problem)
+        common = (basis.at(steps.observations), steps.actions, steps.rewards, steps.continues, steps.known, basis.at(steps.next_observations))
+        policy = problem.target.all_next(problem.horizon)
+        actions = steps.data.n_actions
+        if problem.horizon is None:
+            theta = stationary_linear_q(*common, policy[0], problem.weights, actions, problem.discount)[None]
+        else:
+            theta = finite_horizon_linear_q(*common, policy, problem.weights, actions, problem.horizon, problem.discount)
+        logged = np.bincount(steps.actions, problem.weights, actions) > 0
+        return _LinearQFunction(basis, np.where(logged[:, None], theta, np.nan))
+
+    def refit_start_values(self, problem: ValueProblem, weights: Floats) -> Floats:
+        steps = problem.steps
+        basis = _Basis(self.features, problem)
+        return refit_linear_start_values(
+            basis.at(steps.observations),
+            steps.actions,
+            steps.rewards,
+            steps.continues,
+            steps.known,
+            basis.at(steps.next_observations),
+            problem.target.all_next(problem.horizon),
+            basis.at(steps.observations[steps.first]),
+            problem.target.at_steps[steps.first],
+            steps.trajectory,
+            weights,
+            problem.horizon or 0,
+            problem.discount,
+        )
+
+
+class _Basis:
+    """Intercept and standardised features: the fit is the same, its normal equations are well conditioned."""
+
+    def __init__(self, features: Features | None, problem: ValueProblem) -> None:
+        self._features = problem.steps.data.features if features is None else features
+        raw = self._raw(problem.steps.observations)
+        self._center = raw.mean(axis=0)
+        spread = raw.std(axis=0)
+        self._scale = np.where(spread > 0, spread, 1.0)
+
+    def _raw(self, observations: NDArray[Any]) -> Floats:
+        raw = np.asarray(self._features(observations), dtype=np.float64)
+        if raw.ndim != 2 or len(raw) != len(observations):
+            raise DataError(f"features: gave shape {raw.shape} for {len(observations)} observations, expected ({len(observations)}, d).")
+        return raw
+
+    def at(self, observations: NDArray[Any]) -> Floats:
+        """(M, 1 + d)."""
+        return np.column_stack([np.ones(len(observations)), (self._raw(observations) - self._center) / self._scale])
+
+
+@dataclass(frozen=True, eq=False)
+class _LinearQFunction(QFunction):
+    basis: _Basis
+    coefficients: Floats
+
+    def q(self, observations: NDArray[Any], time: Ints) -> Floats:
+        theta = self.coefficients[np.minimum(time, len(self.coefficients) - 1)]
+        return np.asarray(np.einsum("md,mad->ma", self.basis.at(observations), theta))

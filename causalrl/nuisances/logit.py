@@ -1,0 +1,156 @@
+"""Propensities by unpenalised maximum-likelihood logit, binary or multinomial."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrl.checks import Bools, Floats, Ints
+from causalrl.data import Steps, Trajectories
+from causalrl.diagnostics.record import Note
+from causalrl.errors import ConvergenceWarning, DataError, SeparationError, SeparationWarning
+from causalrl.kernels.logit import information, newton_logit, score_rows, softmax_rows
+from causalrl.nuisances.behavior import BehaviorFit
+
+_TOLERANCE = 1e-9
+_MAX_ITERATIONS = 100
+_DIVERGED = 20.0
+"""A linear predictor beyond this (odds of 5e8) that still moves is on its way to infinity."""
+_EXTREME = 1e-8
+
+
+@dataclass(frozen=True)
+class Logit:
+    """Unpenalised maximum likelihood, multinomial for more than two actions, by Newton's method on standardised features.
+
+    Args:
+        formula: right-hand side in the observation columns' names, for example "age + I(age**2) + C(sex)"; None is every
+            feature, linearly, with an intercept.
+
+    Raises:
+        SeparationError: where the maximum-likelihood estimate does not exist.
+
+    Example:
+        >>> import numpy as np, causalrl as crl
+        >>> x = np.array([[0.0], [1.0], [2.0], [3.0]])
+        >>> study = crl.Trajectories.from_cross_section(x, [0, 1, 0, 1], [0.0, 1.0, 0.0, 1.0])
+        >>> round(crl.IPW(propensity=crl.Logit()).estimate(study, crl.ATE()).value, 6)
+        1.0
+    """
+
+    formula: str | None = None
+    default_folds: int = field(default=1, init=False, repr=False)
+    known: bool = field(default=False, init=False, repr=False)
+
+    def fit(self, steps: Steps, weights: Floats, seed: int) -> BehaviorFit:
+        design = Design(self.formula, steps)
+        used = weights > 0
+        classes = np.unique(steps.actions[used])
+        basis = design.basis(steps.observations)
+        if len(classes) < 2:
+            raise DataError(f"actions: every decision that Logit() learns from is action {classes[0]}; a logit needs two.")
+        coded = np.searchsorted(classes, steps.actions[used])
+        coefficients, change, iterations = newton_logit(
+            np.ascontiguousarray(basis[used]), coded, weights[used], len(classes), _MAX_ITERATIONS, _TOLERANCE
+        )
+        predictor = float(np.abs(basis[used] @ coefficients.T).max())
+        if predictor > _DIVERGED and change > 1e-3:
+            raise SeparationError(
+                f"behavior: the logit's likelihood has no maximum, since {design.culprit(coefficients)} separates the actions perfectly "
+                f"(linear predictor {predictor:.0f} and growing). Drop or coarsen it, or pass a penalised classifier."
+            )
+        return LogitFit(design, coefficients, classes, steps, basis, _notes(change, iterations, design, coefficients, basis[used]))
+
+
+def _notes(change: float, iterations: int, design: Design, coefficients: Floats, basis: Floats) -> tuple[Note, ...]:
+    notes = []
+    if change > _TOLERANCE:
+        text = f"the logit stopped after {iterations} Newton steps with its predictor still moving by {change:.1e}."
+        notes.append(Note(ConvergenceWarning, text))
+    extreme = (softmax_rows(basis, coefficients) < _EXTREME).any(axis=1)
+    if extreme.any():
+        text = (
+            f"{int(extreme.sum())} decisions have a fitted propensity below {_EXTREME}: near-separation by {design.culprit(coefficients)}."
+        )
+        notes.append(Note(SeparationWarning, text))
+    return tuple(notes)
+
+
+class Design:
+    """The design matrix of a formula, in a standardised basis of full rank (the fitted probabilities do not depend on the basis)."""
+
+    def __init__(self, formula: str | None, steps: Steps) -> None:
+        self._data = steps.data
+        self._info = None if formula is None else _formula_info(formula, steps)
+        raw, self.names = self.columns(steps.observations)
+        self._center = raw.mean(axis=0)
+        spread = raw.std(axis=0)
+        self._scale = np.where(spread > 0, spread, 1.0)
+        standard = (raw - self._center) / self._scale
+        values, vectors = np.linalg.eigh(standard.T @ standard / len(standard))
+        self._rotation = vectors[:, values > 1e-10 * max(1.0, float(values.max(initial=0.0)))]
+
+    def columns(self, observations: NDArray[Any]) -> tuple[Floats, list[str]]:
+        """Raw columns without the intercept, and their names."""
+        if self._info is not None:
+            from patsy import dmatrix
+
+            matrix = np.asarray(dmatrix(self._info, _frame(self._data, observations)))
+            keep = [j for j, name in enumerate(self._info.column_names) if name != "Intercept"]
+            return matrix[:, keep], [self._info.column_names[j] for j in keep]
+        raw = self._data.features(observations)
+        return raw, list(self._data.feature_names) or [f"state feature {j}" for j in range(raw.shape[1])]
+
+    def basis(self, observations: NDArray[Any]) -> Floats:
+        """(M, r) intercept and independent standardised directions."""
+        standard = (self.columns(observations)[0] - self._center) / self._scale
+        return np.column_stack([np.ones(len(standard)), standard @ self._rotation])
+
+    def culprit(self, coefficients: Floats) -> str:
+        """Name of the column with the largest standardised coefficient."""
+        loading = np.abs(self._rotation @ coefficients[:, 1:].T).max(axis=1)
+        return self.names[int(loading.argmax())] if len(loading) else "the intercept"
+
+
+def _frame(data: Trajectories, observations: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    if observations.ndim == 1:
+        return {"state": observations}
+    return {name: observations[:, j] for j, name in enumerate(data.feature_names)}
+
+
+def _formula_info(formula: str, steps: Steps) -> Any:
+    from patsy import PatsyError, dmatrix
+
+    try:
+        return dmatrix(formula, _frame(steps.data, steps.observations)).design_info
+    except PatsyError as error:
+        names = ", ".join(steps.data.feature_names) or "state"
+        raise DataError(f"formula: {formula!r} cannot be read ({str(error).splitlines()[0]}); the columns are {names}.") from error
+
+
+class LogitFit(BehaviorFit):
+    """Fitted class probabilities."""
+
+    corrects = True
+
+    def __init__(
+        self, design: Design, coefficients: Floats, classes: Ints, steps: Steps, basis: Floats, notes: tuple[Note, ...]
+    ) -> None:
+        self._design, self.coefficients, self._classes = design, coefficients, classes
+        self._steps, self._basis, self.notes = steps, basis, notes
+
+    def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
+        rows = np.zeros((len(observations), self._steps.data.n_actions))
+        rows[:, self._classes] = softmax_rows(self._design.basis(observations), self.coefficients)
+        return rows
+
+    def correction(self, sensitivity: Floats, test: Bools, train: Floats) -> Floats:
+        probabilities = softmax_rows(self._basis, self.coefficients)
+        classes = np.searchsorted(self._classes, self._steps.actions)
+        scores = score_rows(self._basis, np.minimum(classes, len(self._classes) - 1), probabilities)
+        gradient = sensitivity[test] @ scores[test]
+        direction = np.linalg.solve(information(self._basis, train, probabilities), gradient)
+        return np.where(train > 0, -(scores @ direction), 0.0)

@@ -1,0 +1,177 @@
+"""Fitted Q-evaluation with any scikit-learn regressor, one an action (T-learner) or one for all (S-learner)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrl.checks import Floats, Ints
+from causalrl.data import Trajectories
+from causalrl.diagnostics.record import Note
+from causalrl.errors import ConvergenceWarning, EstimandError
+from causalrl.kernels.rng import derive_seed
+from causalrl.nuisances.value import QFunction, ValueProblem, expected_value
+
+_TOLERANCE = 1e-4
+"""A stationary Q has converged when no target moves by more than this share of the targets' spread."""
+
+
+def seeded_clone(learner: Any, seed: int) -> Any:
+    """An unfitted copy of a scikit-learn learner, every random_state left open set from the seed."""
+    from sklearn.base import clone
+
+    copy = clone(learner)
+    open_states = [name for name, value in copy.get_params().items() if name.split("__")[-1] == "random_state" and value is None]
+    return copy.set_params(**{name: derive_seed(seed, name) % 2**32 for name in open_states}) if open_states else copy
+
+
+def is_linear(learner: Any) -> bool:
+    """Whether a learner, or the last step of a pipeline, is one of scikit-learn's linear models."""
+    last = learner.steps[-1][1] if hasattr(learner, "steps") else learner
+    return type(last).__module__.startswith("sklearn.linear_model")
+
+
+@dataclass(frozen=True)
+class PerAction:
+    """One regression of the outcome (or Bellman target) on the features for each action.
+
+    Args:
+        regressor: an unfitted scikit-learn regressor.
+        max_iterations: of the fixed-point iteration when the horizon is None.
+    """
+
+    regressor: Any
+    max_iterations: int = 200
+    known: bool = field(default=False, init=False, repr=False)
+
+    @property
+    def default_folds(self) -> int:
+        return 1 if is_linear(self.regressor) else 5
+
+    def fit(self, problem: ValueProblem) -> QFunction:
+        return _fit_by_iteration(problem, self.max_iterations, self._fit_once)
+
+    def _fit_once(self, data: Trajectories, observations: NDArray[Any], actions: Ints, targets: Floats, seed: int) -> _PerActionFit:
+        features = data.features(observations)
+        models = {
+            a: seeded_clone(self.regressor, derive_seed(seed, a)).fit(features[actions == a], targets[actions == a])
+            for a in map(int, np.unique(actions))
+        }
+        return _PerActionFit(data, models)
+
+
+@dataclass(frozen=True, eq=False)
+class _PerActionFit:
+    data: Trajectories
+    models: dict[int, Any]
+
+    def __call__(self, observations: NDArray[Any]) -> Floats:
+        features = self.data.features(observations)
+        out = np.full((len(observations), self.data.n_actions), np.nan)
+        for action, model in self.models.items():
+            out[:, action] = model.predict(features)
+        return out
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """One regression on the features followed by one indicator column for each action but action 0.
+
+    Args:
+        regressor: an unfitted scikit-learn regressor.
+        max_iterations: of the fixed-point iteration when the horizon is None.
+    """
+
+    regressor: Any
+    max_iterations: int = 200
+    known: bool = field(default=False, init=False, repr=False)
+
+    @property
+    def default_folds(self) -> int:
+        return 1 if is_linear(self.regressor) else 5
+
+    def fit(self, problem: ValueProblem) -> QFunction:
+        return _fit_by_iteration(problem, self.max_iterations, self._fit_once)
+
+    def _fit_once(self, data: Trajectories, observations: NDArray[Any], actions: Ints, targets: Floats, seed: int) -> _PooledFit:
+        model = seeded_clone(self.regressor, seed).fit(_with_action(data, observations, actions), targets)
+        return _PooledFit(data, model)
+
+
+@dataclass(frozen=True, eq=False)
+class _PooledFit:
+    data: Trajectories
+    model: Any
+
+    def __call__(self, observations: NDArray[Any]) -> Floats:
+        columns = [
+            self.model.predict(_with_action(self.data, observations, np.full(len(observations), a))) for a in range(self.data.n_actions)
+        ]
+        return np.column_stack(columns)
+
+
+def _with_action(data: Trajectories, observations: NDArray[Any], actions: Ints) -> Floats:
+    return np.column_stack([data.features(observations), np.eye(data.n_actions)[actions][:, 1:]])
+
+
+FitOnce = Callable[[Trajectories, NDArray[Any], Ints, Floats, int], Callable[[NDArray[Any]], Floats]]
+
+
+def _fit_by_iteration(problem: ValueProblem, max_iterations: int, fit_once: FitOnce) -> QFunction:
+    """Regress r + discount V(s') backwards over the steps to go, or repeatedly until the targets settle."""
+    steps = problem.steps
+    rows = np.repeat(np.arange(len(steps)), problem.weights.astype(np.int64))
+    last = fit_once(steps.data, steps.observations[rows], steps.actions[rows], steps.rewards[rows], derive_seed(problem.seed, 0))
+    if not problem.sequential:
+        return _LayeredQ([last])
+    rows = rows[steps.known[rows]]
+    there = steps.continues & steps.known
+
+    def layer(following: Callable[[NDArray[Any]], Floats], t: int, stage: int) -> tuple[Callable[[NDArray[Any]], Floats], Floats]:
+        targets = steps.rewards.copy()
+        policy = problem.target.at_next(t + 1)[there]
+        targets[there] += problem.discount * expected_value(following(steps.next_observations[there]), policy)
+        fitted = fit_once(steps.data, steps.observations[rows], steps.actions[rows], targets[rows], derive_seed(problem.seed, stage))
+        return fitted, targets[rows]
+
+    if problem.horizon is not None:
+        layers = [last]
+        for t in range(problem.horizon - 2, -1, -1):
+            layers.insert(0, layer(layers[0], t, problem.horizon - 1 - t)[0])
+        return _LayeredQ(layers)
+    if not problem.target.policy.stationary:
+        raise EstimandError(f"policy {problem.target.policy}: depends on time, so that its value needs a horizon; pass horizon=H.")
+    current, previous = last, steps.rewards[rows]
+    change = np.inf
+    for _ in range(max_iterations):
+        current, targets = layer(current, 0, 0)
+        change = float(np.abs(targets - previous).max() / (targets.std() or 1.0))
+        previous = targets
+        if change <= _TOLERANCE:
+            return _LayeredQ([current])
+    text = f"fitted Q-evaluation stopped after {max_iterations} regressions with targets still moving by {change:.1e} of their spread."
+    return _LayeredQ([current], (Note(ConvergenceWarning, text),))
+
+
+@dataclass(frozen=True, eq=False)
+class _LayeredQ(QFunction):
+    """One fitted regression for each time; the last serves all later times."""
+
+    layers: Sequence[Callable[[NDArray[Any]], Floats]]
+    notes: tuple[Note, ...] = ()
+
+    def q(self, observations: NDArray[Any], time: Ints) -> Floats:
+        index = np.minimum(time, len(self.layers) - 1)
+        out: Floats | None = None
+        for t in np.unique(index):
+            rows = index == t
+            values = self.layers[t](observations[rows])
+            if out is None:
+                out = np.empty((len(observations), values.shape[1]))
+            out[rows] = values
+        assert out is not None
+        return out

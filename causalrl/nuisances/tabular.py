@@ -1,0 +1,136 @@
+"""Tabular fitted Q-evaluation: the exact solution of the empirical Bellman equations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrl.checks import Bools, Floats, Ints
+from causalrl.diagnostics.record import Note
+from causalrl.errors import ConvergenceWarning, DataError, EstimandError
+from causalrl.kernels.tabular import finite_horizon_q, refit_start_values, stationary_q
+from causalrl.nuisances.value import QFunction, ValueProblem
+
+_TOLERANCE = 1e-10
+_MAX_ITERATIONS = 20_000
+
+
+@dataclass(frozen=True)
+class StateMean:
+    """A never-seen (state, action) gets the count-weighted mean target of the actions logged in that state; a never-seen
+    state the mean over all transitions at that step."""
+
+    @property
+    def constant(self) -> float:
+        return float("nan")
+
+
+@dataclass(frozen=True)
+class ConstantValue:
+    """A never-seen (state, action) gets this Q."""
+
+    constant: float
+
+
+@dataclass(frozen=True)
+class TabularQ:
+    """Q by counting: for a finite horizon by backward induction, else the fixed point of the empirical Bellman equation.
+
+    Args:
+        by_time: learn each step on its own; otherwise transitions of all times are pooled (rewards and transitions that do
+            not depend on time) and Q is indexed by the steps to go.
+        unseen: the rule for a (state, action) that was never logged.
+
+    Example:
+        >>> import causalrl as crl
+        >>> data = crl.Trajectories.from_arrays([0, 0], [0, 1], [1.0, 3.0], [0, 1, 2])
+        >>> crl.FQE(crl.TabularQ()).estimate(data, crl.Always(1)).value
+        3.0
+    """
+
+    by_time: bool = False
+    unseen: StateMean | ConstantValue = StateMean()
+    default_folds: int = field(default=1, init=False, repr=False)
+    known: bool = field(default=False, init=False, repr=False)
+
+    def fit(self, problem: ValueProblem) -> QFunction:
+        table = _Transitions(problem, self.by_time)
+        row_weights = problem.weights[table.order]
+        notes: tuple[Note, ...] = ()
+        if problem.horizon is None:
+            q = np.empty((1, *table.policy.shape[1:]))
+            _, change = stationary_q(
+                *table.rows, *table.edges, table.policy[0], row_weights, problem.discount, self.unseen.constant, _TOLERANCE, _MAX_ITERATIONS, q[0]
+            )
+            if change > _TOLERANCE:
+                text = f"the value iteration of TabularQ stopped after {_MAX_ITERATIONS} backups, still moving by {change:.1e}."
+                notes = (Note(ConvergenceWarning, text),)
+        else:
+            q = np.empty((problem.horizon, *table.policy.shape[1:]))
+            finite_horizon_q(
+                *table.rows, table.slices, *table.edges, table.policy, row_weights, problem.horizon, problem.discount, self.unseen.constant, q
+            )
+        return TabularQFunction(q, notes)
+
+    def refit_start_values(self, problem: ValueProblem, weights: Floats) -> Floats:
+        table = _Transitions(problem, self.by_time)
+        return refit_start_values(
+            *table.rows,
+            table.slices,
+            *table.edges,
+            table.policy,
+            problem.steps.trajectory[table.order],
+            problem.steps.observations[problem.steps.first],
+            weights,
+            problem.horizon or 0,
+            problem.discount,
+            self.unseen.constant,
+            _TOLERANCE,
+            _MAX_ITERATIONS,
+        )
+
+
+class _Transitions:
+    """The logged transitions as cells and distinct edges, sorted into time slices.
+
+    Attributes:
+        order: (M,) permutation of the steps. slices: row boundaries of the time slices.
+        rows: cells (M,), rewards (M,), edge of each row (M,), known (M,). edges: cell and next state of each distinct edge.
+    """
+
+    def __init__(self, problem: ValueProblem, by_time: bool) -> None:
+        steps = problem.steps
+        if not steps.data.tabular:
+            raise DataError("q: TabularQ() needs integer states, and the observations are vectors; use PerAction, Pooled or LinearQ.")
+        if by_time and problem.horizon is None:
+            raise EstimandError("q: TabularQ(by_time=True) needs a finite horizon; pass horizon=H, or by_time=False.")
+        states, actions = steps.data.n_states, steps.data.n_actions
+        self.order = np.argsort(steps.time, kind="stable") if by_time else np.arange(len(steps))
+        time = steps.time[self.order]
+        self.slices: Ints = (
+            np.searchsorted(time, np.arange((problem.horizon or 0) + 1)) if by_time else np.array([0, len(steps)], np.int64)
+        )
+        cells = (steps.observations * actions + steps.actions)[self.order]
+        goes_on: Bools = (steps.continues & steps.known)[self.order]
+        following = steps.next_observations[self.order]
+        code = cells * states + following
+        distinct, index = np.unique(code[goes_on], return_inverse=True)
+        edge_of_row = np.full(len(cells), -1, np.int64)
+        edge_of_row[goes_on] = index
+        self.edges: tuple[Ints, Ints] = (distinct // states, distinct % states)
+        self.rows: tuple[Ints, Floats, Ints, Bools] = (cells, steps.rewards[self.order], edge_of_row, steps.known[self.order])
+        self.policy = problem.target.table(problem.horizon)
+
+
+@dataclass(frozen=True, eq=False)
+class TabularQFunction(QFunction):
+    """Q from a table (1 or H, S, A)."""
+
+    table: Floats
+    notes: tuple[Note, ...] = ()
+
+    def q(self, observations: NDArray[Any], time: Ints) -> Floats:
+        return self.table[np.minimum(time, len(self.table) - 1), observations]

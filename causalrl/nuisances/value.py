@@ -1,0 +1,196 @@
+"""Value models: the problem that a model of Q is fitted to, the protocol it follows, and a Q known beforehand."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from causalrl.checks import Floats, Ints, check_finite
+from causalrl.data import Steps
+from causalrl.diagnostics.record import Note
+from causalrl.errors import DataError, EstimandError
+from causalrl.policies import Policy, action_probabilities
+
+
+class Target:
+    """A bound target policy on one set of steps; its probabilities are computed once."""
+
+    def __init__(self, policy: Policy, steps: Steps) -> None:
+        self.policy, self.steps = policy, steps
+
+    @cached_property
+    def at_steps(self) -> Floats:
+        """(M, A) at the logged observations."""
+        return self.at(self.steps.observations, self.steps.time)
+
+    def at(self, observations: NDArray[Any], time: Ints) -> Floats:
+        """(K, A) at any observations."""
+        return action_probabilities(self.policy, observations, time, self.steps.data.n_actions)
+
+    def at_next(self, t: int) -> Floats:
+        """(M, A) at the next observations, when they are met at time t; zero where there is none."""
+        there = self.steps.continues & self.steps.known
+        out = np.zeros((len(self.steps), self.steps.data.n_actions))
+        out[there] = self.at(self.steps.next_observations[there], np.full(int(there.sum()), t))
+        return out
+
+    def all_next(self, horizon: int | None) -> Floats:
+        """(1, M, A) for a stationary policy, else (H, M, A), entry t for observations met at time t + 1."""
+        if self.policy.stationary:
+            return self.at_next(0)[None]
+        if horizon is None:
+            raise EstimandError(f"policy {self.policy}: depends on time, so that its value needs a horizon; pass horizon=H.")
+        inner = [self.at_next(t + 1) for t in range(horizon - 1)]
+        return np.stack(inner or [np.zeros_like(self.at_steps)])
+
+    def table(self, horizon: int | None) -> Floats:
+        """(1 or H, S, A) at the states that occur, zero at the others, which no backup asks for."""
+        steps = self.steps
+        there = steps.continues & steps.known
+        states = np.union1d(steps.observations, steps.next_observations[there])
+        if not self.policy.stationary and horizon is None:
+            raise EstimandError(f"policy {self.policy}: depends on time, so that its value needs a horizon; pass horizon=H.")
+        times = 1 if self.policy.stationary or horizon is None else horizon
+        out = np.zeros((times, steps.data.n_states, steps.data.n_actions))
+        for t in range(times):
+            out[t, states] = self.at(states, np.full(len(states), t))
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class ValueProblem:
+    """What a value model is fitted to.
+
+    Attributes:
+        target: the target policy on the steps. weights: (M,) of each step.
+        discount, horizon: of the estimand. seed: for learners that draw random numbers.
+    """
+
+    target: Target
+    weights: Floats
+    discount: float
+    horizon: int | None
+    seed: int
+
+    @property
+    def steps(self) -> Steps:
+        return self.target.steps
+
+    @cached_property
+    def sequential(self) -> bool:
+        """Whether any logged step has a future that counts."""
+        return bool((self.steps.continues & self.steps.known).any()) and self.horizon != 1
+
+
+class QFunction(ABC):
+    """Q(s, a) of the target, by time where the horizon is finite."""
+
+    notes: tuple[Note, ...] = ()
+
+    @abstractmethod
+    def q(self, observations: NDArray[Any], time: Ints) -> Floats:
+        """(K, A); NaN for an action that the model cannot speak about."""
+
+
+class ValueModel(Protocol):
+    """What `q=` takes."""
+
+    @property
+    def default_folds(self) -> int:
+        """Cross-fitting folds when none are asked for."""
+        ...
+
+    @property
+    def known(self) -> bool:
+        """Nothing is learned from the data."""
+        ...
+
+    @abstractmethod
+    def fit(self, problem: ValueProblem) -> QFunction:
+        """Learn Q of the problem's target."""
+        ...
+
+
+@runtime_checkable
+class CompiledRefit(Protocol):
+    """A value model whose refits under resampling weights run in a kernel."""
+
+    @abstractmethod
+    def refit_start_values(self, problem: ValueProblem, weights: Floats) -> Floats:
+        """(b,) mean start value under each row of trajectory weights (b, n)."""
+        ...
+
+
+def expected_value(q: Floats, probabilities: Floats) -> Floats:
+    """(K,) V = sum_a pi(a|s) Q(s, a), the exact expectation over a stochastic target.
+
+    Raises:
+        EstimandError: where the target takes an action that the model has never seen.
+    """
+    value = np.sum(np.where(probabilities > 0, q, 0.0) * probabilities, axis=1)
+    bad = ~np.isfinite(value)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        action = int(np.flatnonzero((probabilities[row] > 0) & ~np.isfinite(q[row]))[0])
+        raise EstimandError(
+            f"q: row {row} has no Q for action {action}, which the target takes there, since no logged decision shows it. Use a target "
+            "within the logged actions, or a model that pools actions (Pooled, TabularQ)."
+        )
+    return value
+
+
+@dataclass(frozen=True, eq=False)
+class KnownQ:
+    """A Q-function known beforehand: a table (S, A) or (H, S, A), or a function (observations, time) -> (K, A).
+
+    Raises:
+        DataError: for a table of another shape, or with entries that are not finite.
+
+    Example:
+        >>> import causalrl as crl
+        >>> data = crl.Trajectories.from_arrays([0, 0], [0, 1], [1.0, 3.0], [0, 1, 2], behavior_probabilities=[0.5, 0.5])
+        >>> crl.DR(q=crl.KnownQ([[1.0, 3.0]])).estimate(data, crl.Always(1)).value
+        3.0
+    """
+
+    source: Floats | Callable[[NDArray[Any], Ints], Floats]
+    default_folds: int = field(default=1, init=False, repr=False)
+    known: bool = field(default=True, init=False, repr=False)
+
+    def __init__(self, source: ArrayLike | Callable[[NDArray[Any], Ints], Floats]) -> None:
+        if not callable(source):
+            table = np.array(source, dtype=np.float64)
+            if table.ndim not in (2, 3):
+                raise DataError(f"KnownQ: table has shape {table.shape}, expected (S, A) or (H, S, A).")
+            check_finite("KnownQ", table)
+            source = table
+        object.__setattr__(self, "source", source)
+        object.__setattr__(self, "default_folds", 1)
+        object.__setattr__(self, "known", True)
+
+    def fit(self, problem: ValueProblem) -> QFunction:
+        return _KnownQFunction(self.source, problem.steps)
+
+
+@dataclass(frozen=True, eq=False)
+class _KnownQFunction(QFunction):
+    source: Floats | Callable[[NDArray[Any], Ints], Floats]
+    steps: Steps
+
+    def q(self, observations: NDArray[Any], time: Ints) -> Floats:
+        if callable(self.source):
+            rows = np.asarray(self.source(observations, time), dtype=np.float64)
+        elif observations.ndim != 1:
+            raise DataError("KnownQ: a table needs integer states, and the observations are vectors; pass a function.")
+        else:
+            rows = self.source[observations] if self.source.ndim == 2 else self.source[time, observations]
+        if rows.shape != (len(observations), self.steps.data.n_actions):
+            raise DataError(f"KnownQ: gives shape {rows.shape}, expected ({len(observations)}, {self.steps.data.n_actions}).")
+        check_finite("KnownQ", rows)
+        return rows
