@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
     "data": ["End", "Trajectories"],
-    "policies": ["Always", "ClassifierPolicy", "Mixture", "NaturalCourse", "Policy", "Softened", "TabularPolicy", "TiltedPropensity", "Uniform"],
+    "policies": [
+        "Always",
+        "ClassifierPolicy",
+        "Mixture",
+        "NaturalCourse",
+        "Policy",
+        "Softened",
+        "TabularPolicy",
+        "TiltedPropensity",
+        "Uniform",
+    ],
     "estimands": ["ATE", "CATE", "Contrast", "PolicyValue"],
     "estimate": ["Estimate"],
     "inference.base": ["Interval"],
@@ -46,8 +56,8 @@ if TYPE_CHECKING:
     from causalrl.estimators.doubly_robust import WDR as WDR
     from causalrl.estimators.names import AIPW as AIPW
     from causalrl.estimators.names import FQE as FQE
-    from causalrl.estimators.names import GFormula as GFormula
     from causalrl.estimators.names import IPW as IPW
+    from causalrl.estimators.names import GFormula as GFormula
     from causalrl.estimators.names import SLearner as SLearner
     from causalrl.estimators.names import TLearner as TLearner
     from causalrl.estimators.weighting import IS as IS

@@ -110,10 +110,14 @@ def codes_below(field: str, values: ArrayLike, length: int, count: int) -> Ints:
     return codes
 
 
-def observation_arrays(observations: ArrayLike, final: ArrayLike | None, steps: int, n: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def observation_arrays(
+    observations: ArrayLike, final: ArrayLike | None, steps: int, n: int
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
     array = np.asarray(observations)
     if len(array) != steps or array.ndim not in (1, 2):
-        raise DataError(f"observations: shape {array.shape}, but offsets end at {steps}; pass ({steps}, d), or ({steps},) states.")
+        raise DataError(
+            f"observations: shape {array.shape}, but offsets end at {steps}; pass ({steps}, d), or ({steps},) states."
+        )
     if array.ndim == 1:
         if array.dtype.kind not in "iu":
             raise DataError("observations: one dimension means integer states; pass a (N, 1) array for one float column.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from typing import NoReturn
 
+
 class CausalRLError(ValueError):
     """Base of every error that causalrl raises on purpose."""
 

@@ -56,7 +56,11 @@ class Contrast:
     reference: PolicyValue
 
     def __init__(
-        self, policy: PolicyLike | PolicyValue, reference: PolicyLike | PolicyValue, discount: float = 1.0, horizon: int | None = None
+        self,
+        policy: PolicyLike | PolicyValue,
+        reference: PolicyLike | PolicyValue,
+        discount: float = 1.0,
+        horizon: int | None = None,
     ) -> None:
         object.__setattr__(self, "policy", _as_value(policy, discount, horizon))
         object.__setattr__(self, "reference", _as_value(reference, discount, horizon))

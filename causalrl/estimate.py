@@ -97,7 +97,7 @@ class Estimate:
         if self.evidence.functional is not None:
             return Wald()
         if self.evidence.compiled:
-            return RefitBootstrap()
+            return RefitBootstrap(seed=self.evidence.seed)
         raise IntervalError(
             f"interval: {self.estimator} has no default interval, since its refit is not compiled. Pass "
             "method=RefitBootstrap(200), which fits its learners 200 times, or use DR (AIPW), whose interval is Wald's."
@@ -125,15 +125,25 @@ class Estimate:
         return make_interval(self.evidence, level, self.default_method if method is None else method)
 
     def __add__(self, other: Estimate | float) -> Estimate:
-        return self._combine(ADD, other) if isinstance(other, Estimate) else self._shift(1.0, float(other), f"{self._label} + {other}")
+        return (
+            self._combine(ADD, other)
+            if isinstance(other, Estimate)
+            else self._shift(1.0, float(other), f"{self._label} + {other}")
+        )
 
     def __sub__(self, other: Estimate | float) -> Estimate:
         return (
-            self._combine(SUBTRACT, other) if isinstance(other, Estimate) else self._shift(1.0, -float(other), f"{self._label} - {other}")
+            self._combine(SUBTRACT, other)
+            if isinstance(other, Estimate)
+            else self._shift(1.0, -float(other), f"{self._label} - {other}")
         )
 
     def __mul__(self, other: Estimate | float) -> Estimate:
-        return self._combine(MULTIPLY, other) if isinstance(other, Estimate) else self._shift(float(other), 0.0, f"{other} {self._label}")
+        return (
+            self._combine(MULTIPLY, other)
+            if isinstance(other, Estimate)
+            else self._shift(float(other), 0.0, f"{other} {self._label}")
+        )
 
     def __truediv__(self, other: Estimate | float) -> Estimate:
         divisor = other.value if isinstance(other, Estimate) else other
@@ -179,6 +189,7 @@ class Estimate:
             own.moments,
             None if own.refit is None else _TransformedRefit(transformation, own.refit),
             own.compiled,
+            own.seed,
         )
         return replace(self, value=evidence.value, estimand=label, evidence=evidence)
 
@@ -198,6 +209,7 @@ class Estimate:
             np.hstack([a.smooth()[1], b.smooth()[1]]) if smooth else None,
             refits,
             a.compiled and b.compiled,
+            a.seed,
         )
         same = self.estimator == other.estimator
         return Estimate(
@@ -299,7 +311,11 @@ def _merge_two(a: Estimate, b: Estimate) -> Estimate:
     notes = dict.fromkeys([*a.diagnostics["warnings"], *b.diagnostics["warnings"]])
     diagnostics = {**diagnostics_record(behavior=a.diagnostics["behavior"]), "warnings": tuple(notes)}
     return replace(
-        a, value=value, diagnostics=diagnostics, evidence=Evidence(value, clusters, functional, moments), fingerprint=f"{a.fingerprint}+{b.fingerprint}"
+        a,
+        value=value,
+        diagnostics=diagnostics,
+        evidence=Evidence(value, clusters, functional, moments),
+        fingerprint=f"{a.fingerprint}+{b.fingerprint}",
     )
 
 

@@ -28,9 +28,7 @@ def check_start(initial: ArrayLike, terminal: Bools) -> Floats:
     """(S,) start distribution, 0 at terminal states."""
     start = numeric("initial", initial)
     if start.shape != terminal.shape:
-        raise DataError(
-            f"initial: shape {start.shape}, expected ({len(terminal)},), the probability of each start state."
-        )
+        raise DataError(f"initial: shape {start.shape}, expected ({len(terminal)},), the probability of each start state.")
     check_probability_rows("initial", start[None])
     over = terminal & (start > 0)
     if over.any():

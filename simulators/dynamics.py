@@ -41,14 +41,10 @@ class Dynamics:
         indptr, successors = integers("indptr", self.indptr), integers("successors", self.successors)
         probabilities, rewards = numeric("probabilities", self.probabilities), numeric("rewards", self.rewards)
         if len(indptr) < 2 or (len(indptr) - 1) % self.n_states or indptr[0] != 0 or (np.diff(indptr) < 0).any():
-            raise DataError(
-                f"indptr: {len(indptr)} entries for {self.n_states} states; pass S * A + 1, increasing from 0."
-            )
+            raise DataError(f"indptr: {len(indptr)} entries for {self.n_states} states; pass S * A + 1, increasing from 0.")
         for field, entries in {"successors": successors, "probabilities": probabilities, "rewards": rewards}.items():
             if entries.shape != (indptr[-1],):
-                raise DataError(
-                    f"{field}: shape {entries.shape}, but indptr ends at {indptr[-1]}; pass one a transition."
-                )
+                raise DataError(f"{field}: shape {entries.shape}, but indptr ends at {indptr[-1]}; pass one a transition.")
         check_finite("rewards", rewards)
         row = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
         n_actions = (len(indptr) - 1) // self.n_states

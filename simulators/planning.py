@@ -62,9 +62,7 @@ def stationary_visits(dynamics: Dynamics, table: Floats, initial: Floats, states
     return visits
 
 
-def forward_visits(
-    dynamics: Dynamics, terminal: Bools, initial: Floats, tables: Floats, horizon: int, discount: float
-) -> Floats:
+def forward_visits(dynamics: Dynamics, terminal: Bools, initial: Floats, tables: Floats, horizon: int, discount: float) -> Floats:
     """(H, S, A) discount^t P(s_t = s, a_t = a, not ended)."""
     visits = np.empty((horizon, dynamics.n_states, dynamics.n_actions))
     states = np.where(terminal, 0.0, initial)

@@ -89,9 +89,7 @@ class SepsisSimulator(TabularSimulator):
             EstimandError: for a discount outside [0, 1), at which the endless chain has no plan.
         """
         if not 0 <= epsilon <= 1:
-            raise PolicyError(
-                f"epsilon: {epsilon} is outside [0, 1]; it is the probability of all but the best action."
-            )
+            raise PolicyError(f"epsilon: {epsilon} is outside [0, 1]; it is the probability of all but the best action.")
         best = _continuing_optimum(self.version, discount)
         return TabularPolicy(np.where(best > 0, 1 - epsilon, epsilon / (N_ACTIONS - 1)))
 
@@ -172,9 +170,7 @@ def _heart_rate_step(given: int, had: int) -> Floats:
     return _antibiotic_effect(given, had) if given or had else _fluctuation(3, 0.1, cap=_HIGH)
 
 
-def _pressure_step(
-    antibiotic: int, had_antibiotic: int, vasopressor: int, had_vasopressor: int, diabetic: int
-) -> Floats:
+def _pressure_step(antibiotic: int, had_antibiotic: int, vasopressor: int, had_vasopressor: int, diabetic: int) -> Floats:
     if not (antibiotic or had_antibiotic or vasopressor or had_vasopressor):
         return _fluctuation(3, 0.1, cap=_HIGH)
     after_antibiotic = _antibiotic_effect(antibiotic, had_antibiotic)

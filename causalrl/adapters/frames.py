@@ -67,7 +67,9 @@ def _check_columns(table: nw.DataFrame[Any], needed: list[str]) -> None:
             missing = missing | column.is_nan().fill_null(True).to_numpy()
         if missing.any():
             row = int(np.flatnonzero(missing)[0])
-            raise DataError(f"{name}: row {row} of the table is missing; impute it or drop the trajectory before building the data.")
+            raise DataError(
+                f"{name}: row {row} of the table is missing; impute it or drop the trajectory before building the data."
+            )
 
 
 def _check_unique(table: nw.DataFrame[Any], id: str, time: str) -> None:

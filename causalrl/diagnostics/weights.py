@@ -62,11 +62,16 @@ def overlap_notes(n: int, ess: float, share: float, tail: float | None) -> list[
     """Why the weights should not be trusted, if they should not."""
     notes = []
     if ess < FEW and ess < n / 2:
-        notes.append(Note(OverlapWarning, f"the weights are worth {ess:.1f} of {n} trajectories; target and behaviour hardly overlap."))
+        notes.append(
+            Note(OverlapWarning, f"the weights are worth {ess:.1f} of {n} trajectories; target and behaviour hardly overlap.")
+        )
     if share > LARGE_SHARE:
         notes.append(Note(OverlapWarning, f"one trajectory carries {share:.0%} of the weight."))
     if tail is not None and tail > HEAVY_TAIL:
         notes.append(
-            Note(OverlapWarning, f"the weights have Pareto tail index {tail:.2f} > {HEAVY_TAIL}: the interval may be far too short.")
+            Note(
+                OverlapWarning,
+                f"the weights have Pareto tail index {tail:.2f} > {HEAVY_TAIL}: the interval may be far too short.",
+            )
         )
     return notes

@@ -121,7 +121,7 @@ def estimate_from_score(estimator: Estimator, nuisances: Nuisances, goal: Policy
     """The estimate that follows from a score."""
     value = float(score.functional.value(score.moments.mean(axis=0)))
     refit = Refitted(estimator, nuisances, goal)
-    evidence = Evidence(value, nuisances.data.clusters, score.functional, score.moments, refit)
+    evidence = Evidence(value, nuisances.data.clusters, score.functional, score.moments, refit, seed=nuisances.seed)
     diagnostics = diagnostics_record(score.notes, **score.diagnostics)
     return Estimate(value, str(estimator), goal_label(goal), diagnostics, evidence, nuisances.data.fingerprint, score.fixed)
 

@@ -46,7 +46,7 @@ class DirectMethod(Estimator):
         compiled = isinstance(self.q, CompiledRefit)
         refit = CompiledStart(self.q, target, goal.discount, nuisances.seed) if compiled else Refitted(self, nuisances, goal)
         value = float(start.mean())
-        evidence = Evidence(value, nuisances.data.clusters, refit=refit, compiled=compiled)
+        evidence = Evidence(value, nuisances.data.clusters, refit=refit, compiled=compiled, seed=nuisances.seed)
         diagnostics = diagnostics_record(notes, folds=(None, 1))
         return Estimate(value, str(self), goal_label(goal), diagnostics, evidence, nuisances.data.fingerprint)
 
@@ -62,7 +62,7 @@ class DirectMethod(Estimator):
 
     def effect(self, nuisances: Nuisances, goal: CATE) -> Estimate:
         value = self.effect_at(nuisances, goal)
-        evidence = Evidence(value, nuisances.data.clusters, refit=RefittedEffect(self, nuisances, goal))
+        evidence = Evidence(value, nuisances.data.clusters, refit=RefittedEffect(self, nuisances, goal), seed=nuisances.seed)
         diagnostics = diagnostics_record(folds=(None, 1))
         return Estimate(value, str(self), goal_label(goal), diagnostics, evidence, nuisances.data.fingerprint)
 
@@ -70,7 +70,9 @@ class DirectMethod(Estimator):
         """(k,) Q(x, treated) - Q(x, control)."""
         data = nuisances.data
         if (data.lengths > 1).any() or nuisances.steps(None).cut_early.any():
-            raise EstimandError("CATE: the data are sequential; a CATE is one decision at horizon 1. Ask a Contrast of two policies instead.")
+            raise EstimandError(
+                "CATE: the data are sequential; a CATE is one decision at horizon 1. Ask a Contrast of two policies instead."
+            )
         if goal.at.ndim != data.observations.ndim or goal.at.shape[1:] != data.observations.shape[1:]:
             raise EstimandError(f"CATE: at has shape {goal.at.shape}, but the covariates have {data.observations.shape}.")
         for arm in (goal.treated, goal.control):

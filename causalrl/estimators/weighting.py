@@ -249,4 +249,6 @@ class OnPolicyMean(Estimator):
     def _score(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
         steps = nuisances.steps(goal.horizon)
         steps.require_complete(str(self))
-        return Score(Sum(), discounted_returns(steps.rewards, steps.offsets, goal.discount)[:, None], {"ess": float(steps.data.n)})
+        return Score(
+            Sum(), discounted_returns(steps.rewards, steps.offsets, goal.discount)[:, None], {"ess": float(steps.data.n)}
+        )

@@ -57,6 +57,7 @@ class Evidence:
         functional, moments: the estimate as a smooth function of the means of moments (n, p), where it is one.
         refit: re-learns the whole estimate under resampling counts, where that is possible.
         compiled: the refit runs in a kernel, so that it may be the default.
+        seed: of the default refits.
     """
 
     value: float | Floats
@@ -65,6 +66,7 @@ class Evidence:
     moments: Floats | None = None
     refit: Refit | None = None
     compiled: bool = False
+    seed: int = 0
     _refits: dict[tuple[int, int], Floats] = field(default_factory=dict)
 
     def refitted(self, replicates: int, seed: int) -> Floats:

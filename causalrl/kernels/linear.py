@@ -85,7 +85,9 @@ def finite_horizon_linear_q(
     inner_weights = weights * known
     inner = action_inverse_grams(design, actions, inner_weights, n_actions)
     for t in range(horizon - 2, -1, -1):
-        targets = linear_targets(rewards, continues & known, next_design, next_policy[min(t, len(next_policy) - 1)], out[t + 1], discount)
+        targets = linear_targets(
+            rewards, continues & known, next_design, next_policy[min(t, len(next_policy) - 1)], out[t + 1], discount
+        )
         out[t] = action_least_squares(inner, design, actions, inner_weights, targets)
     return out
 

@@ -83,7 +83,9 @@ def per_decision_moments(log_weights: Floats, terms: Floats, offsets: Ints, log_
 
 
 @parallel
-def per_decision_sensitivity(log_weights: Floats, terms: Floats, offsets: Ints, log_scale: Floats, ratios: Floats, scale: Floats) -> Floats:
+def per_decision_sensitivity(
+    log_weights: Floats, terms: Floats, offsets: Ints, log_scale: Floats, ratios: Floats, scale: Floats
+) -> Floats:
     """(N,) derivative of trajectory i's linearised contribution to sum_t ratios[t] in its log ratio at step k.
 
     sum over t >= k of w_t (y_t - ratios[t]) / scale[t], carried forward past the end, where y_t = 0.

@@ -206,7 +206,19 @@ def refit_start_values(
         scratch = np.empty((1, n_states, n_actions))
         if horizon > 0:
             value = finite_horizon_q(
-                cells, rewards, edges, known, slices, edge_cell, edge_next, policy, row_weights, horizon, discount, constant, scratch
+                cells,
+                rewards,
+                edges,
+                known,
+                slices,
+                edge_cell,
+                edge_next,
+                policy,
+                row_weights,
+                horizon,
+                discount,
+                constant,
+                scratch,
             )
         else:
             value, _ = stationary_q(

@@ -78,7 +78,9 @@ def as_behavior(behavior: BehaviorLike | None, data: Trajectories) -> BehaviorMo
     from causalrl.nuisances.logit import Logit
 
     if data.n_actions == 0:
-        raise DataError("actions: they are continuous, and importance ratios need discrete actions; bin them into integers first.")
+        raise DataError(
+            "actions: they are continuous, and importance ratios need discrete actions; bin them into integers first."
+        )
     if behavior is None:
         if data.behavior_probabilities is not None:
             return Logged()
@@ -184,7 +186,9 @@ class Counts:
 
     def fit(self, steps: Steps, weights: Floats, seed: int) -> BehaviorFit:
         if not steps.data.tabular:
-            raise DataError("behavior: Counts() needs integer states, and the observations are vectors; use Logit() or a classifier.")
+            raise DataError(
+                "behavior: Counts() needs integer states, and the observations are vectors; use Logit() or a classifier."
+            )
         length = int(steps.time.max()) + 1 if self.by_time else 1
         counts = np.zeros((length, steps.data.n_states, steps.data.n_actions))
         np.add.at(counts, (steps.time * self.by_time, steps.observations, steps.actions), weights)

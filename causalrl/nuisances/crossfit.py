@@ -195,10 +195,14 @@ class Nuisances:
             log_ratios = np.log(taken) - np.log(fitted.logged)
         mass = fitted.unsupported_mass(target.at_steps)
         if mass:
-            text = f"{mass:.2%} of the probability of target {target.policy} lies on actions that the behaviour policy never takes."
+            text = (
+                f"{mass:.2%} of the probability of target {target.policy} lies on actions that the behaviour policy never takes."
+            )
             notes = [*notes, Note(SupportWarning, text)]
         if target.policy.needs_behavior and not fitted.model.known:
-            text = f"target {target.policy} is defined by the estimated behaviour policy, whose uncertainty the interval leaves out."
+            text = (
+                f"target {target.policy} is defined by the estimated behaviour policy, whose uncertainty the interval leaves out."
+            )
             notes = [*notes, Note(EstimatedBehaviorWarning, text)]
         return Ratios(fitted, target, log_ratios, cumulative_log_weights(log_ratios, steps.offsets), mass, notes)
 

@@ -39,7 +39,14 @@ class LinearQ:
     def fit(self, problem: ValueProblem) -> QFunction:
         steps = problem.steps
         basis = _Basis(self.features, problem)
-        common = (basis.at(steps.observations), steps.actions, steps.rewards, steps.continues, steps.known, basis.at(steps.next_observations))
+        common = (
+            basis.at(steps.observations),
+            steps.actions,
+            steps.rewards,
+            steps.continues,
+            steps.known,
+            basis.at(steps.next_observations),
+        )
         policy = problem.target.all_next(problem.horizon)
         actions = steps.data.n_actions
         if problem.horizon is None:
@@ -82,7 +89,9 @@ class _Basis:
     def _raw(self, observations: NDArray[Any]) -> Floats:
         raw = np.asarray(self._features(observations), dtype=np.float64)
         if raw.ndim != 2 or len(raw) != len(observations):
-            raise DataError(f"features: gave shape {raw.shape} for {len(observations)} observations, expected ({len(observations)}, d).")
+            raise DataError(
+                f"features: gave shape {raw.shape} for {len(observations)} observations, expected ({len(observations)}, d)."
+            )
         return raw
 
     def at(self, observations: NDArray[Any]) -> Floats:

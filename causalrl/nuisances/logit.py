@@ -62,7 +62,9 @@ class Logit:
                 f"behavior: the logit's likelihood has no maximum, since {design.culprit(coefficients)} separates the actions perfectly "
                 f"(linear predictor {predictor:.0f} and growing). Drop or coarsen it, or pass a penalised classifier."
             )
-        return LogitFit(design, coefficients, classes, steps, basis, _notes(change, iterations, design, coefficients, basis[used]))
+        return LogitFit(
+            design, coefficients, classes, steps, basis, _notes(change, iterations, design, coefficients, basis[used])
+        )
 
 
 def _notes(change: float, iterations: int, design: Design, coefficients: Floats, basis: Floats) -> tuple[Note, ...]:
@@ -72,9 +74,7 @@ def _notes(change: float, iterations: int, design: Design, coefficients: Floats,
         notes.append(Note(ConvergenceWarning, text))
     extreme = (softmax_rows(basis, coefficients) < _EXTREME).any(axis=1)
     if extreme.any():
-        text = (
-            f"{int(extreme.sum())} decisions have a fitted propensity below {_EXTREME}: near-separation by {design.culprit(coefficients)}."
-        )
+        text = f"{int(extreme.sum())} decisions have a fitted propensity below {_EXTREME}: near-separation by {design.culprit(coefficients)}."
         notes.append(Note(SeparationWarning, text))
     return tuple(notes)
 
@@ -128,7 +128,9 @@ def _formula_info(formula: str, steps: Steps) -> Any:
         return dmatrix(formula, _frame(steps.data, steps.observations)).design_info
     except PatsyError as error:
         names = ", ".join(steps.data.feature_names) or "state"
-        raise DataError(f"formula: {formula!r} cannot be read ({str(error).splitlines()[0]}); the columns are {names}.") from error
+        raise DataError(
+            f"formula: {formula!r} cannot be read ({str(error).splitlines()[0]}); the columns are {names}."
+        ) from error
 
 
 class LogitFit(BehaviorFit):

@@ -55,7 +55,9 @@ class PerAction:
     def fit(self, problem: ValueProblem) -> QFunction:
         return _fit_by_iteration(problem, self.max_iterations, self._fit_once)
 
-    def _fit_once(self, data: Trajectories, observations: NDArray[Any], actions: Ints, targets: Floats, seed: int) -> _PerActionFit:
+    def _fit_once(
+        self, data: Trajectories, observations: NDArray[Any], actions: Ints, targets: Floats, seed: int
+    ) -> _PerActionFit:
         features = data.features(observations)
         models = {
             a: seeded_clone(self.regressor, derive_seed(seed, a)).fit(features[actions == a], targets[actions == a])
@@ -109,7 +111,8 @@ class _PooledFit:
 
     def __call__(self, observations: NDArray[Any]) -> Floats:
         columns = [
-            self.model.predict(_with_action(self.data, observations, np.full(len(observations), a))) for a in range(self.data.n_actions)
+            self.model.predict(_with_action(self.data, observations, np.full(len(observations), a)))
+            for a in range(self.data.n_actions)
         ]
         return np.column_stack(columns)
 
@@ -135,7 +138,9 @@ def _fit_by_iteration(problem: ValueProblem, max_iterations: int, fit_once: FitO
         targets = steps.rewards.copy()
         policy = problem.target.at_next(t + 1)[there]
         targets[there] += problem.discount * expected_value(following(steps.next_observations[there]), policy)
-        fitted = fit_once(steps.data, steps.observations[rows], steps.actions[rows], targets[rows], derive_seed(problem.seed, stage))
+        fitted = fit_once(
+            steps.data, steps.observations[rows], steps.actions[rows], targets[rows], derive_seed(problem.seed, stage)
+        )
         return fitted, targets[rows]
 
     if problem.horizon is not None:
@@ -144,7 +149,9 @@ def _fit_by_iteration(problem: ValueProblem, max_iterations: int, fit_once: FitO
             layers.insert(0, layer(layers[0], t, problem.horizon - 1 - t)[0])
         return _LayeredQ(layers)
     if not problem.target.policy.stationary:
-        raise EstimandError(f"policy {problem.target.policy}: depends on time, so that its value needs a horizon; pass horizon=H.")
+        raise EstimandError(
+            f"policy {problem.target.policy}: depends on time, so that its value needs a horizon; pass horizon=H."
+        )
     current, previous = last, steps.rewards[rows]
     change = np.inf
     for _ in range(max_iterations):

@@ -63,7 +63,15 @@ class TabularQ:
         if problem.horizon is None:
             q = np.empty((1, *table.policy.shape[1:]))
             _, change = stationary_q(
-                *table.rows, *table.edges, table.policy[0], row_weights, problem.discount, self.unseen.constant, _TOLERANCE, _MAX_ITERATIONS, q[0]
+                *table.rows,
+                *table.edges,
+                table.policy[0],
+                row_weights,
+                problem.discount,
+                self.unseen.constant,
+                _TOLERANCE,
+                _MAX_ITERATIONS,
+                q[0],
             )
             if change > _TOLERANCE:
                 text = f"the value iteration of TabularQ stopped after {_MAX_ITERATIONS} backups, still moving by {change:.1e}."
@@ -71,7 +79,15 @@ class TabularQ:
         else:
             q = np.empty((problem.horizon, *table.policy.shape[1:]))
             finite_horizon_q(
-                *table.rows, table.slices, *table.edges, table.policy, row_weights, problem.horizon, problem.discount, self.unseen.constant, q
+                *table.rows,
+                table.slices,
+                *table.edges,
+                table.policy,
+                row_weights,
+                problem.horizon,
+                problem.discount,
+                self.unseen.constant,
+                q,
             )
         return TabularQFunction(q, notes)
 
@@ -104,7 +120,9 @@ class _Transitions:
     def __init__(self, problem: ValueProblem, by_time: bool) -> None:
         steps = problem.steps
         if not steps.data.tabular:
-            raise DataError("q: TabularQ() needs integer states, and the observations are vectors; use PerAction, Pooled or LinearQ.")
+            raise DataError(
+                "q: TabularQ() needs integer states, and the observations are vectors; use PerAction, Pooled or LinearQ."
+            )
         if by_time and problem.horizon is None:
             raise EstimandError("q: TabularQ(by_time=True) needs a finite horizon; pass horizon=H, or by_time=False.")
         states, actions = steps.data.n_states, steps.data.n_actions

@@ -1,0 +1,39 @@
+"""Results as HTML."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from causalrl.estimate import Estimate
+
+_STYLE = """
+:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif }
+body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
+div { overflow-x: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap }
+"""
+
+
+def estimate_html(estimate: Estimate) -> str:
+    """A small table for notebooks."""
+    table = estimate.to_frame().to_html(index=False, float_format=lambda x: f"{x:.4f}")
+    notes = "".join(f"<li>{escape(text)}</li>" for text in estimate.diagnostics["warnings"])
+    return f"{table}<ul>{notes}</ul>" if notes else str(table)
+
+
+def write_table(frame: pd.DataFrame, path: Path, title: str) -> Path:
+    """Write a self-contained page with one table."""
+    table = frame.to_html(index=False, na_rep="", float_format=lambda x: f"{x:.4f}", border=0)
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1><div>{table}</div></html>"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    return path
