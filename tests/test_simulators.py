@@ -31,9 +31,7 @@ def random_process(seed: int, n_states: int = 6, n_actions: int = 3) -> TabularM
     rng = np.random.default_rng(seed)
     transitions = rng.dirichlet(np.full(n_states, 0.5), (n_states, n_actions))
     initial = np.append(rng.dirichlet(np.ones(n_states - 1)), 0.0)
-    return TabularMDP(
-        transitions, rng.normal(size=(n_states, n_actions, n_states)), initial, np.arange(n_states) == n_states - 1
-    )
+    return TabularMDP(transitions, rng.normal(size=(n_states, n_actions, n_states)), initial, np.arange(n_states) == n_states - 1)
 
 
 def test_hand_computed_finite_horizon() -> None:
