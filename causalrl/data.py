@@ -169,7 +169,7 @@ class Trajectories:
             check_probability_rows("propensity", np.column_stack([1 - probabilities, probabilities]))
             probabilities = np.column_stack([1 - probabilities, probabilities])
         return cls.from_arrays(
-            X,  # type: ignore[arg-type]
+            X,
             arms,
             outcome,
             np.arange(n + 1),
@@ -208,7 +208,7 @@ class Trajectories:
 
         Example:
             >>> import causalrl as crl, pandas as pd
-            >>> table = pd.DataFrame({"stay": [7, 7, 3], "hour": [1, 0, 0], "a": [0, 1, 1], "r": [1.0, 0.0, 0.0], "hr": [80, 90, 70]})
+            >>> table = pd.DataFrame({"stay": [7, 7, 3], "hour": [1, 0, 0], "a": [0, 1, 1], "r": [1.0, 0, 0], "hr": [80, 90, 70]})
             >>> crl.Trajectories.from_frame(table, "stay", "hour", "a", "r", ["hr"]).rewards
             array([0., 0., 1.])
         """
@@ -251,9 +251,8 @@ class Trajectories:
         """(M, d) what a regressor sees of `observations`: vectors as they are, states by `state_features` or one-hot."""
         if observations.ndim == 2:
             return observations
-        if self.state_features is not None:
-            return self.state_features[observations]
-        return np.eye(self.n_states)[observations]
+        table: Floats = np.eye(self.n_states) if self.state_features is None else self.state_features
+        return table[observations]
 
     def take(self, trajectories: ArrayLike) -> Trajectories:
         """The trajectories with these indices, in this order (a shard, a permutation, a resample)."""

@@ -328,7 +328,9 @@ def _joint_diagnostics(a: Mapping[str, Any], b: Mapping[str, Any]) -> Mapping[st
         "tail_index": max,
         "unsupported_mass": max,
     }
-    joint = {key: rule(known) for key, rule in worse.items() if (known := [d[key] for d in (a, b) if d[key] is not None])}
+    joint: dict[str, Any] = {
+        key: rule(known) for key, rule in worse.items() if (known := [d[key] for d in (a, b) if d[key] is not None])
+    }
     same = {key: a[key] for key in ("behavior", "folds") if a[key] == b[key]}
     texts = tuple(dict.fromkeys([*a["warnings"], *b["warnings"]]))
     return {**diagnostics_record(**joint, **same), "warnings": texts}

@@ -111,7 +111,7 @@ def evaluate(
 
     Example:
         >>> import causalrl as crl
-        >>> data = crl.Trajectories.from_arrays([0] * 4, [0, 1, 0, 1], [1.0, 3.0, 2.0, 5.0], range(5), behavior_probabilities=[0.5] * 4)
+        >>> data = crl.Trajectories.from_cross_section([0] * 4, [0, 1, 0, 1], [1.0, 3.0, 2.0, 5.0], propensity=[0.5] * 4)
         >>> crl.evaluate(data, {"treat": crl.Always(1)}, [crl.IS(), crl.WIS()]).frame["value"].tolist()
         [4.0, 4.0]
     """

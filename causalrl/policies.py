@@ -44,7 +44,8 @@ def as_policy(policy: PolicyLike) -> Policy:
     if callable(policy):
         return FunctionPolicy(policy)
     raise PolicyError(
-        f"policy: {policy!r} is no policy; pass one of causalrl's, or a function (observations, time) -> probabilities (M, n_actions)."
+        f"policy: {policy!r} is no policy; pass one of causalrl's, or a function (observations, time) -> probabilities "
+        "(M, n_actions)."
     )
 
 

@@ -104,6 +104,6 @@ class Steps:
         if censored.any():
             i = first_bad(censored)
             raise CensoringError(
-                f"end: trajectory {self.data.ids[i]} (row {i}) is censored after {self.data.lengths[i]} steps, before the horizon "
-                f"{self.horizon}. No censoring model exists yet: set a horizon within follow-up."
+                f"end: trajectory {self.data.ids[i]} (row {i}) is censored after {self.data.lengths[i]} steps, before the "
+                f"horizon {self.horizon}. No censoring model exists yet: set a horizon within follow-up."
             )

@@ -13,7 +13,7 @@ FEW = 30
 LARGE_SHARE = 0.2
 """Above this share of the total weight in one trajectory, an estimate is flagged."""
 HEAVY_TAIL = 0.7
-"""Above this Pareto index the weighted mean converges too slowly to be trusted (Vehtari et al. 2024, section 3)."""
+"""Above this Pareto index the weighted mean converges too slowly to be trusted (Vehtari et al. 2024)."""
 
 
 def effective_sample_size(weights: Floats) -> float:
@@ -35,7 +35,7 @@ def tail_index(weights: Floats) -> float | None:
     """Pareto index k of the largest weights, as in Pareto-smoothed importance sampling.
 
     The generalised Pareto fit of Zhang & Stephens (2009) to the min(n / 5, 3 sqrt(n)) largest weights, shrunk to 0.5 with the
-    weight of ten observations (Vehtari et al. 2024, appendix G). None where fewer than 5 weights exceed the cut-off.
+    weight of ten observations (Vehtari et al. 2024). None where fewer than 5 weights exceed the cut-off.
     """
     ordered = np.sort(weights / weights.max())
     size = int(np.ceil(min(len(ordered) / 5, 3 * np.sqrt(len(ordered)))))

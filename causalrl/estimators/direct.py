@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from causalrl.checks import Floats
-from causalrl.diagnostics.record import diagnostics_record
+from causalrl.diagnostics.record import Note, diagnostics_record
 from causalrl.errors import EstimandError
 from causalrl.estimands import CATE, PolicyValue
 from causalrl.estimate import Estimate
 from causalrl.estimators.base import Estimator, Refitted, Score, estimate_from_score, goal_label
-from causalrl.inference.base import Evidence
+from causalrl.inference.base import Evidence, Refit
 from causalrl.inference.functionals import Sum
 from causalrl.nuisances.crossfit import Nuisances
 from causalrl.nuisances.tabular import TabularQ
@@ -43,8 +43,10 @@ class DirectMethod(Estimator):
         target, start, notes = self._start_values(nuisances, goal)
         if self.q.known:
             return estimate_from_score(self, nuisances, goal, Score(Sum(), start[:, None], notes=notes))
-        compiled = isinstance(self.q, CompiledRefit)
-        refit = CompiledStart(self.q, target, goal.discount, nuisances.seed) if compiled else Refitted(self, nuisances, goal)
+        refit: Refit = Refitted(self, nuisances, goal)
+        compiled = isinstance(self.q, CompiledRefit) and not goal.policy.needs_behavior
+        if isinstance(self.q, CompiledRefit) and compiled:
+            refit = CompiledStart(self.q, target, goal.discount, nuisances.seed)
         value = float(start.mean())
         evidence = Evidence(value, nuisances.data.clusters, refit=refit, compiled=compiled, seed=nuisances.seed)
         diagnostics = diagnostics_record(notes, folds=(None, 1))
@@ -53,7 +55,7 @@ class DirectMethod(Estimator):
     def point(self, nuisances: Nuisances, goal: PolicyValue) -> float:
         return float(np.average(self._start_values(nuisances, goal)[1], weights=nuisances.weights))
 
-    def _start_values(self, nuisances: Nuisances, goal: PolicyValue) -> tuple[Target, Floats, list]:  # type: ignore[type-arg]
+    def _start_values(self, nuisances: Nuisances, goal: PolicyValue) -> tuple[Target, Floats, list[Note]]:
         steps = nuisances.steps(goal.horizon)
         steps.require_successors(str(self))
         target = nuisances.target(goal.policy, None, goal.horizon)

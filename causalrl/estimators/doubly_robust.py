@@ -59,7 +59,7 @@ class DR(DoublyRobustEstimator):
 
 @dataclass(frozen=True)
 class WDR(DoublyRobustEstimator):
-    """Weighted doubly robust estimator (Thomas & Brunskill 2016, eq. 3): DR with w_t / sum_j w_jt in place of w_t / n.
+    """Weighted doubly robust estimator (Thomas & Brunskill 2016): DR with w_t / sum_j w_jt in place of w_t / n.
 
     The normalisers run over all trajectories; an ended one keeps its last weight.
 

@@ -96,12 +96,13 @@ def _check_scale(log_scale: Floats, normalized: bool, ratios: Ratios) -> None:
         t = int(np.flatnonzero(np.isneginf(log_scale))[0])
         when = f"at t = {t} " if len(log_scale) > 1 else ""
         raise SupportError(
-            f"weights: all weights are zero {when}under target {ratios.target.policy}: no trajectory agrees with it that far. Shorten the "
-            "horizon, soften the target (a new estimand), or use FQE and say that it extrapolates."
+            f"weights: all weights are zero {when}under target {ratios.target.policy}: no trajectory agrees with it that far. "
+            "Shorten the horizon, soften the target (a new estimand), or use FQE and say that it extrapolates."
         )
     if not normalized and log_scale.max() > _LARGEST_LOG:
         raise WeightOverflowError(
-            f"weights: the largest is exp({log_scale.max():.0f}), beyond the largest float. Use a self-normalised estimator (WIS, PDWIS, WDR)."
+            f"weights: the largest is exp({log_scale.max():.0f}), beyond the largest float. Use a self-normalised estimator "
+            "(WIS, PDWIS, WDR)."
         )
 
 
@@ -224,7 +225,7 @@ class PDIS(ImportanceEstimator):
 
 @dataclass(frozen=True)
 class PDWIS(ImportanceEstimator):
-    """Consistent weighted per-decision importance sampling, sum_t discount^t sum_i w_it r_it / sum_i w_it (Thomas 2015, 3.10).
+    """Consistent weighted per-decision importance sampling, sum_t discount^t sum_i w_it r_it / sum_i w_it (CWPDIS; Thomas 2015).
 
     Every normaliser runs over all trajectories; an ended one keeps its last weight and earns 0.
 

@@ -58,8 +58,8 @@ class StudentizedBootstrap:
         variances = bootstrap_variances(evidence.totals, evidence.sizes, means, functional.gradient(means), self.seed)
         if not (variances > 0).all():
             raise IntervalError(
-                f"method: {int((variances <= 0).sum())} of {self.replicates} resamples have no spread, so that the t statistic does "
-                "not exist: too few distinct trajectories carry weight. Use PercentileBootstrap or Wald."
+                f"method: {int((variances <= 0).sum())} of {self.replicates} resamples have no spread, so that the t statistic "
+                "does not exist: too few distinct trajectories carry weight. Use PercentileBootstrap or Wald."
             )
         t = (functional.value(means) - evidence.value) / np.sqrt(variances)
         upper, lower = np.quantile(t, _tails(level))

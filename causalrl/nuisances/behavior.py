@@ -34,7 +34,7 @@ class BehaviorFit(Policy):
 
     def logged(self, steps: Steps, rows: Bools) -> Floats:
         """Probability of each logged action at the chosen rows of M steps."""
-        probabilities = self.at(steps, rows)
+        probabilities: Floats = self.at(steps, rows)
         return probabilities[np.arange(len(probabilities)), steps.actions[rows]]
 
     def at(self, steps: Steps, rows: Bools) -> Floats:
@@ -89,7 +89,8 @@ def as_behavior(behavior: BehaviorLike | None, data: Trajectories) -> BehaviorMo
         return Classifier(behavior)
     if isinstance(behavior, Policy) or not hasattr(behavior, "fit"):
         raise EstimandError(
-            f"behavior: {behavior!r} is no behaviour model; pass Logged(), Counts(), Logit(), KnownPropensity(policy) or a classifier."
+            f"behavior: {behavior!r} is no behaviour model; pass Logged(), Counts(), Logit(), KnownPropensity(policy) or a "
+            "classifier."
         )
     model: BehaviorModel = behavior
     return model
@@ -105,8 +106,8 @@ class Logged:
     def fit(self, steps: Steps, weights: Floats, seed: int) -> BehaviorFit:
         if steps.data.behavior_probabilities is None:
             raise DataError(
-                "behavior_probabilities: the data carry none, so Logged() has nothing to use. Pass behavior=Counts(), Logit() or a "
-                "classifier to estimate them, or KnownPropensity(policy)."
+                "behavior_probabilities: the data carry none, so Logged() has nothing to use. Pass behavior=Counts(), Logit() or "
+                "a classifier to estimate them, or KnownPropensity(policy)."
             )
         return LoggedFit(steps)
 
@@ -211,8 +212,8 @@ class CountsFit(BehaviorFit):
         if (total == 0).any():
             row = first_bad(total == 0)
             raise SupportError(
-                f"behavior: Counts() never saw state {observations[row]} among the trajectories it learned from, and has no propensity "
-                "there. Use folds=1, coarser states, or Logit() on state features."
+                f"behavior: Counts() never saw state {observations[row]} among the trajectories it learned from, and has no "
+                "propensity there. Use folds=1, coarser states, or Logit() on state features."
             )
         return counts / total
 

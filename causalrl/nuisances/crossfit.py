@@ -164,8 +164,8 @@ class Nuisances:
             j = int(np.flatnonzero(impossible)[0])
             raise SupportError(
                 f"behavior: {model} gives the logged action {steps.actions[j]} of step {steps.rows[j]} (trajectory "
-                f"{self.data.ids[steps.trajectory[j]]}, t = {steps.time[j]}) probability 0, yet it was taken. Use folds=1, pool rare "
-                "actions, or a smoother model."
+                f"{self.data.ids[steps.trajectory[j]]}, t = {steps.time[j]}) probability 0, yet it was taken. Use folds=1, pool "
+                "rare actions, or a smoother model."
             )
         return FittedBehavior(model, steps, folds, fits, np.where(used, logged, 1.0))
 

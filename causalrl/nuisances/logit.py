@@ -59,8 +59,8 @@ class Logit:
         predictor = float(np.abs(basis[used] @ coefficients.T).max())
         if predictor > _DIVERGED and change > 1e-3:
             raise SeparationError(
-                f"behavior: the logit's likelihood has no maximum, since {design.culprit(coefficients)} separates the actions perfectly "
-                f"(linear predictor {predictor:.0f} and growing). Drop or coarsen it, or pass a penalised classifier."
+                f"behavior: the logit's likelihood has no maximum, since {design.culprit(coefficients)} separates the actions "
+                f"perfectly (linear predictor {predictor:.0f} and growing). Drop or coarsen it, or pass a penalised classifier."
             )
         return LogitFit(
             design, coefficients, classes, steps, basis, _notes(change, iterations, design, coefficients, basis[used])
@@ -74,13 +74,14 @@ def _notes(change: float, iterations: int, design: Design, coefficients: Floats,
         notes.append(Note(ConvergenceWarning, text))
     extreme = (softmax_rows(basis, coefficients) < _EXTREME).any(axis=1)
     if extreme.any():
-        text = f"{int(extreme.sum())} decisions have a fitted propensity below {_EXTREME}: near-separation by {design.culprit(coefficients)}."
+        count = int(extreme.sum())
+        text = f"{count} decisions have a fitted propensity below {_EXTREME}: near-separation by {design.culprit(coefficients)}."
         notes.append(Note(SeparationWarning, text))
     return tuple(notes)
 
 
 class Design:
-    """The design matrix of a formula, in a standardised basis of full rank (the fitted probabilities do not depend on the basis)."""
+    """The design matrix of a formula, in a standardised basis of full rank, on which the fitted probabilities do not depend."""
 
     def __init__(self, formula: str | None, steps: Steps) -> None:
         self._data = steps.data

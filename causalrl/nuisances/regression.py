@@ -160,7 +160,7 @@ def _fit_by_iteration(problem: ValueProblem, max_iterations: int, fit_once: FitO
         previous = targets
         if change <= _TOLERANCE:
             return _LayeredQ([current])
-    text = f"fitted Q-evaluation stopped after {max_iterations} regressions with targets still moving by {change:.1e} of their spread."
+    text = f"FQE stopped after {max_iterations} regressions with targets still moving by {change:.1e} of their spread."
     return _LayeredQ([current], (Note(ConvergenceWarning, text),))
 
 

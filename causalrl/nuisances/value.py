@@ -139,8 +139,8 @@ def expected_value(q: Floats, probabilities: Floats) -> Floats:
         row = int(np.flatnonzero(bad)[0])
         action = int(np.flatnonzero((probabilities[row] > 0) & ~np.isfinite(q[row]))[0])
         raise EstimandError(
-            f"q: row {row} has no Q for action {action}, which the target takes there, since no logged decision shows it. Use a target "
-            "within the logged actions, or a model that pools actions (Pooled, TabularQ)."
+            f"q: row {row} has no Q for action {action}, which the target takes there, since no logged decision shows it. Use a "
+            "target within the logged actions, or a model that pools actions (Pooled, TabularQ)."
         )
     return value
 
@@ -185,7 +185,7 @@ class _KnownQFunction(QFunction):
 
     def q(self, observations: NDArray[Any], time: Ints) -> Floats:
         if callable(self.source):
-            rows = np.asarray(self.source(observations, time), dtype=np.float64)
+            rows: Floats = np.asarray(self.source(observations, time), dtype=np.float64)
         elif observations.ndim != 1:
             raise DataError("KnownQ: a table needs integer states, and the observations are vectors; pass a function.")
         else:
