@@ -100,6 +100,9 @@ class Trajectories:
         observed, final = observation_arrays(observations, final_observations, steps, n)
         features = None if state_features is None else matrix("state_features", state_features)
         states = count_states(observed, final, n_states, features)
+        logged = None if behavior_probabilities is None else np.asarray(behavior_probabilities)
+        if n_actions is None and logged is not None and logged.ndim == 2:
+            n_actions = logged.shape[1]
         action, action_count = action_array(actions, n_actions, steps)
         reward = vector("rewards", rewards, steps)
         kind = np.zeros(n, np.int64) if end is None else codes_below("end", end, n, len(End))
@@ -120,7 +123,7 @@ class Trajectories:
             kind,
             action_count,
             states,
-            behavior_rows(behavior_probabilities, action, action_count),
+            behavior_rows(logged, action, action_count),
             final,
             features,
             labels,

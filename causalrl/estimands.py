@@ -68,7 +68,12 @@ class Contrast:
 
 @dataclass(frozen=True)
 class ATE:
-    """Average treatment effect: value of always `treated` less value of always `control`."""
+    """Average treatment effect: value of always `treated` less value of always `control`.
+
+    Example:
+        >>> ATE().contrast().reference
+        PolicyValue(policy=Always(0), discount=1.0, horizon=None)
+    """
 
     treated: int = 1
     control: int = 0
@@ -86,6 +91,10 @@ class CATE:
 
     Raises:
         EstimandError: for points that are neither.
+
+    Example:
+        >>> CATE(at=[[0.0, 1.0], [2.0, 3.0]])
+        CATE(at=2 points, treated=1, control=0)
     """
 
     at: Any

@@ -240,6 +240,15 @@ def replicate(
 
     Returns:
         Bias, RMSE, coverage and width with Monte-Carlo errors, failures counted, seconds.
+
+    Example:
+        >>> import causalrl as crl
+        >>> from simulators import SepsisSimulator
+        >>> sim = SepsisSimulator()
+        >>> clinician = sim.physician(epsilon=0.3)
+        >>> table = crl.replicate(sim, clinician, 200, {"random": crl.Uniform(8)}, [crl.PDWIS()], replications=3, horizon=3)
+        >>> table.frame["failures"].tolist()
+        [0]
     """
     import pandas as pd
 
@@ -290,9 +299,10 @@ def _run(one: Any, replications: int, n_jobs: int) -> Iterator[Any]:
 
 
 def _progress(items: Iterable[Any], total: int) -> Iterator[Any]:
+    from rich.console import Console
     from rich.progress import track
 
-    yield from track(items, total=total, description="replications", transient=True)
+    yield from track(items, total=total, description="replications", transient=True, console=Console(stderr=True))
 
 
 def _check_path(path: str | Path | None) -> Path | None:

@@ -125,7 +125,13 @@ class Always(Policy):
 
 @dataclass(frozen=True)
 class Uniform(Policy):
-    """Every action with the same probability."""
+    """Every action with the same probability.
+
+    Example:
+        >>> import numpy as np
+        >>> Uniform(4).probabilities(np.zeros((1, 1)), np.zeros(1, int))
+        array([[0.25, 0.25, 0.25, 0.25]])
+    """
 
     n_actions: int
 
@@ -176,6 +182,12 @@ class Mixture(Policy):
 
     Raises:
         PolicyError: where the weights are no distribution.
+
+    Example:
+        >>> import numpy as np
+        >>> half = Mixture([Always(0), Uniform(2)], [0.5, 0.5]).bind(n_actions=2)
+        >>> half.probabilities(np.zeros((1, 1)), np.zeros(1, int))
+        array([[0.75, 0.25]])
     """
 
     policies: tuple[Policy, ...]
@@ -205,6 +217,11 @@ class Softened(Policy):
 
     Raises:
         PolicyError: for epsilon outside [0, 1].
+
+    Example:
+        >>> import numpy as np
+        >>> Softened(Always(1), 0.2).bind(n_actions=2).probabilities(np.zeros((1, 1)), np.zeros(1, int))
+        array([[0.1, 0.9]])
     """
 
     policy: Policy
@@ -237,6 +254,13 @@ class ClassifierPolicy(Policy):
         model: a fitted classifier with `predict_proba` and `classes_`.
         features: maps observations to the model's inputs; needed for integer states.
         n_actions: number of actions; classes that the model has not seen get probability 0.
+
+    Example:
+        >>> import numpy as np
+        >>> from sklearn.dummy import DummyClassifier
+        >>> model = DummyClassifier(strategy="prior").fit(np.zeros((4, 1)), [0, 1, 1, 1])
+        >>> ClassifierPolicy(model).probabilities(np.zeros((1, 1)), np.zeros(1, int))
+        array([[0.25, 0.75]])
     """
 
     model: Any
@@ -264,7 +288,12 @@ class ClassifierPolicy(Policy):
 
 @dataclass(frozen=True)
 class NaturalCourse(Policy):
-    """The behaviour policy itself: what the clinicians did."""
+    """The behaviour policy itself: what the clinicians did.
+
+    Example:
+        >>> NaturalCourse().bind(2, behavior=Uniform(2))
+        Uniform(n_actions=2)
+    """
 
     needs_behavior = True
 
@@ -283,6 +312,11 @@ class TiltedPropensity(Policy):
 
     Raises:
         PolicyError: for delta <= 0 or more than two actions.
+
+    Example:
+        >>> import numpy as np
+        >>> TiltedPropensity(3.0).bind(2, behavior=Uniform(2)).probabilities(np.zeros((1, 1)), np.zeros(1, int))
+        array([[0.25, 0.75]])
     """
 
     delta: float

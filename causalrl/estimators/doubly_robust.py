@@ -65,6 +65,12 @@ class WDR(DoublyRobustEstimator):
 
     Args:
         q: value model. behavior, folds: see `ImportanceEstimator`.
+
+    Example:
+        >>> import causalrl as crl
+        >>> data = crl.Trajectories.from_arrays([0, 0], [0, 1], [1.0, 3.0], [0, 1, 2], behavior_probabilities=[0.5, 0.5])
+        >>> crl.WDR(q=crl.TabularQ()).estimate(data, crl.Uniform(2)).value
+        2.0
     """
 
     def score(self, nuisances: Nuisances, goal: PolicyValue) -> Score:

@@ -14,30 +14,62 @@ from causalrl.nuisances.value import ValueModel
 
 
 def IPW(propensity: BehaviorLike | None = None, *, normalized: bool = True, folds: int | None = None) -> WIS | IS:
-    """Inverse probability weighting: Hajek (`WIS`), or Horvitz-Thompson (`IS`) where `normalized` is False."""
+    """Inverse probability weighting: Hajek (`WIS`), or Horvitz-Thompson (`IS`) where `normalized` is False.
+
+    Example:
+        >>> IPW() == WIS(), IPW(normalized=False) == IS()
+        (True, True)
+    """
     return (WIS if normalized else IS)(behavior=propensity, folds=folds)
 
 
 def AIPW(outcome: ValueModel, propensity: BehaviorLike | None = None, *, folds: int | None = None) -> DR:
-    """Augmented inverse probability weighting (Robins, Rotnitzky & Zhao 1994): `DR`."""
+    """Augmented inverse probability weighting (Robins, Rotnitzky & Zhao 1994): `DR`.
+
+    Example:
+        >>> AIPW(outcome=TabularQ(), folds=2) == DR(q=TabularQ(), folds=2)
+        True
+    """
     return DR(q=outcome, behavior=propensity, folds=folds)
 
 
 def GFormula(outcome: ValueModel) -> DirectMethod:
-    """Standardisation of an outcome model over the covariates (Robins 1986): `DirectMethod`."""
+    """Standardisation of an outcome model over the covariates (Robins 1986): `DirectMethod`.
+
+    Example:
+        >>> GFormula(TabularQ()) == DirectMethod(TabularQ())
+        True
+    """
     return DirectMethod(outcome)
 
 
 def SLearner(regressor: Any) -> DirectMethod:
-    """One regression with the treatment as a covariate (Kunzel et al. 2019): `DirectMethod(Pooled(regressor))`."""
+    """One regression with the treatment as a covariate (Kunzel et al. 2019): `DirectMethod(Pooled(regressor))`.
+
+    Example:
+        >>> from sklearn.linear_model import LinearRegression
+        >>> print(SLearner(LinearRegression()))
+        DirectMethod(q=Pooled(regressor=LinearRegression()))
+    """
     return DirectMethod(Pooled(regressor))
 
 
 def TLearner(regressor: Any) -> DirectMethod:
-    """One regression an arm (Kunzel et al. 2019): `DirectMethod(PerAction(regressor))`."""
+    """One regression an arm (Kunzel et al. 2019): `DirectMethod(PerAction(regressor))`.
+
+    Example:
+        >>> from sklearn.linear_model import LinearRegression
+        >>> print(TLearner(LinearRegression()))
+        DirectMethod(q=PerAction(regressor=LinearRegression()))
+    """
     return DirectMethod(PerAction(regressor))
 
 
 def FQE(q: ValueModel | None = None) -> DirectMethod:
-    """Fitted Q-evaluation (Le, Voloshin & Yue 2019): `DirectMethod`."""
+    """Fitted Q-evaluation (Le, Voloshin & Yue 2019): `DirectMethod`.
+
+    Example:
+        >>> FQE() == DirectMethod(TabularQ())
+        True
+    """
     return DirectMethod(TabularQ() if q is None else q)

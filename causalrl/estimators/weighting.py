@@ -205,6 +205,14 @@ class WIS(ImportanceEstimator):
 
     Args:
         behavior, folds: see `ImportanceEstimator`.
+
+    Example:
+        >>> import causalrl as crl
+        >>> data = crl.Trajectories.from_arrays(
+        ...     [0, 0, 0, 0], [1, 0, 1, 1], [0.0, 1.0, 2.0, 4.0], [0, 1, 2, 4], behavior_probabilities=[0.5] * 4
+        ... )
+        >>> crl.WIS().estimate(data, crl.Always(1)).value
+        4.0
     """
 
     def score(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
@@ -217,6 +225,14 @@ class PDIS(ImportanceEstimator):
 
     Args:
         behavior, folds: see `ImportanceEstimator`.
+
+    Example:
+        >>> import causalrl as crl
+        >>> data = crl.Trajectories.from_arrays(
+        ...     [0, 0, 0, 0], [1, 0, 1, 1], [0.0, 1.0, 2.0, 4.0], [0, 1, 2, 4], behavior_probabilities=[0.5] * 4
+        ... )
+        >>> round(crl.PDIS().estimate(data, crl.Always(1)).value, 12)
+        6.666666666667
     """
 
     def score(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
@@ -231,6 +247,14 @@ class PDWIS(ImportanceEstimator):
 
     Args:
         behavior, folds: see `ImportanceEstimator`.
+
+    Example:
+        >>> import causalrl as crl
+        >>> data = crl.Trajectories.from_arrays(
+        ...     [0, 0, 0, 0], [1, 0, 1, 1], [0.0, 1.0, 2.0, 4.0], [0, 1, 2, 4], behavior_probabilities=[0.5] * 4
+        ... )
+        >>> round(crl.PDWIS().estimate(data, crl.Always(1)).value, 12)
+        3.666666666667
     """
 
     def score(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
@@ -239,7 +263,16 @@ class PDWIS(ImportanceEstimator):
 
 @dataclass(frozen=True)
 class OnPolicyMean(Estimator):
-    """Mean return of the logged trajectories, whatever the target: the baseline that every other estimator must explain."""
+    """Mean return of the logged trajectories, whatever the target: the baseline that every other estimator must explain.
+
+    Example:
+        >>> import causalrl as crl
+        >>> data = crl.Trajectories.from_arrays(
+        ...     [0, 0, 0, 0], [1, 0, 1, 1], [0.0, 1.0, 2.0, 4.0], [0, 1, 2, 4], behavior_probabilities=[0.5] * 4
+        ... )
+        >>> round(crl.OnPolicyMean().estimate(data, crl.Always(1)).value, 12)
+        2.333333333333
+    """
 
     def policy_value(self, nuisances: Nuisances, goal: PolicyValue) -> Estimate:
         return estimate_from_score(self, nuisances, goal, self._score(nuisances, goal))

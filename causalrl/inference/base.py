@@ -28,6 +28,12 @@ class Interval:
         low, high: float, or (k,) for a vector estimate.
         level: nominal coverage.
         method: what made it.
+
+    Example:
+        >>> from causalrl.inference.wald import Wald
+        >>> low, high = Interval(1.0, 2.0, 0.95, Wald())
+        >>> 1.5 in Interval(low, high, 0.95, Wald())
+        True
     """
 
     low: float | Floats

@@ -19,6 +19,13 @@ class PercentileBootstrap:
     Args:
         replicates: number of resamples B.
         seed: estimates with the same seed see the same resamples.
+
+    Example:
+        >>> import numpy as np, causalrl as crl
+        >>> data = crl.Trajectories.from_arrays([0] * 50, [0, 1] * 25, np.arange(50.0), range(51))
+        >>> estimate = crl.OnPolicyMean().estimate(data, crl.Uniform(2))
+        >>> 24.5 in estimate.interval(0.95, method=PercentileBootstrap(500))
+        True
     """
 
     replicates: int = 1000
@@ -44,6 +51,13 @@ class StudentizedBootstrap:
     Args:
         replicates: number of resamples B.
         seed: estimates with the same seed see the same resamples.
+
+    Example:
+        >>> import numpy as np, causalrl as crl
+        >>> data = crl.Trajectories.from_arrays([0] * 50, [0, 1] * 25, np.arange(50.0), range(51))
+        >>> estimate = crl.OnPolicyMean().estimate(data, crl.Uniform(2))
+        >>> 24.5 in estimate.interval(0.95, method=StudentizedBootstrap(500))
+        True
     """
 
     replicates: int = 1000
@@ -75,6 +89,13 @@ class RefitBootstrap:
     Args:
         replicates: number of resamples B.
         seed: estimates with the same seed see the same resamples.
+
+    Example:
+        >>> import numpy as np, causalrl as crl
+        >>> data = crl.Trajectories.from_arrays([0] * 50, [0, 1] * 25, np.arange(50.0), range(51))
+        >>> estimate = crl.OnPolicyMean().estimate(data, crl.Uniform(2))
+        >>> 24.5 in estimate.interval(0.95, method=RefitBootstrap(50))
+        True
     """
 
     replicates: int = 200

@@ -18,6 +18,7 @@ from causalrl.checks import Bools, Floats, Ints, first_bad
 from causalrl.data import Steps, Trajectories
 from causalrl.diagnostics.record import Note
 from causalrl.errors import DataError, EstimandError, SupportError
+from causalrl.kernels.tabular import weighted_counts
 from causalrl.policies import Policy, PolicyLike, action_probabilities, as_policy
 
 
@@ -98,7 +99,14 @@ def as_behavior(behavior: BehaviorLike | None, data: Trajectories) -> BehaviorMo
 
 @dataclass(frozen=True)
 class Logged:
-    """The probabilities that the data carry."""
+    """The probabilities that the data carry.
+
+    Example:
+        >>> import causalrl as crl
+        >>> data = crl.Trajectories.from_arrays([0, 0, 0], [0, 1, 1], [1.0, 3.0, 5.0], range(4), behavior_probabilities=[0.5] * 3)
+        >>> crl.WIS(behavior=Logged()).estimate(data, crl.Always(1)).value
+        4.0
+    """
 
     default_folds: int = field(default=1, init=False, repr=False)
     known: bool = field(default=True, init=False, repr=False)
@@ -147,7 +155,14 @@ class LoggedFit(BehaviorFit):
 
 @dataclass(frozen=True, eq=False)
 class KnownPropensity:
-    """A behaviour policy known from the design of the study."""
+    """A behaviour policy known from the design of the study.
+
+    Example:
+        >>> import causalrl as crl
+        >>> data = crl.Trajectories.from_arrays([0, 0, 0], [0, 1, 1], [1.0, 3.0, 5.0], range(4))
+        >>> crl.WIS(behavior=KnownPropensity(crl.Uniform(2))).estimate(data, crl.Always(1)).value
+        4.0
+    """
 
     policy: Policy
     default_folds: int = field(default=1, init=False, repr=False)
@@ -179,6 +194,12 @@ class Counts:
 
     Args:
         by_time: count each (time, state) on its own.
+
+    Example:
+        >>> import causalrl as crl
+        >>> data = crl.Trajectories.from_arrays([0, 0, 0], [0, 1, 1], [1.0, 3.0, 5.0], range(4))
+        >>> crl.WIS(behavior=Counts()).estimate(data, crl.Always(1)).value
+        4.0
     """
 
     by_time: bool = False
@@ -191,9 +212,9 @@ class Counts:
                 "behavior: Counts() needs integer states, and the observations are vectors; use Logit() or a classifier."
             )
         length = int(steps.time.max()) + 1 if self.by_time else 1
-        counts = np.zeros((length, steps.data.n_states, steps.data.n_actions))
-        np.add.at(counts, (steps.time * self.by_time, steps.observations, steps.actions), weights)
-        return CountsFit(counts, steps)
+        shape = length, steps.data.n_states, steps.data.n_actions
+        cells = np.ravel_multi_index((steps.time * self.by_time, steps.observations, steps.actions), shape)
+        return CountsFit(weighted_counts(cells, weights, int(np.prod(shape))).reshape(shape), cells, steps)
 
 
 class CountsFit(BehaviorFit):
@@ -201,8 +222,8 @@ class CountsFit(BehaviorFit):
 
     corrects = True
 
-    def __init__(self, counts: Floats, steps: Steps) -> None:
-        self.counts, self._steps = counts, steps
+    def __init__(self, counts: Floats, cells: Ints, steps: Steps) -> None:
+        self.counts, self._cells, self._steps = counts, cells, steps
         self.stationary = len(counts) == 1
 
     def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
@@ -224,18 +245,11 @@ class CountsFit(BehaviorFit):
         return np.divide(cell[np.arange(len(cell)), steps.actions[rows]], total, out=np.zeros(len(cell)), where=total > 0)
 
     def correction(self, sensitivity: Floats, test: Bools, train: Floats) -> Floats:
-        steps = self._steps
-        layer = np.minimum(steps.time, len(self.counts) - 1)
-        sums = np.zeros_like(self.counts)
-        np.add.at(sums, (layer[test], steps.observations[test], steps.actions[test]), sensitivity[test])
+        sums = weighted_counts(self._cells[test], sensitivity[test], self.counts.size).reshape(self.counts.shape)
         with np.errstate(invalid="ignore", divide="ignore"):
-            cell = sums / self.counts
-            state = sums.sum(axis=2) / self.counts.sum(axis=2)
-        used = train > 0
-        out = np.zeros(len(steps))
-        at = layer[used], steps.observations[used]
-        out[used] = -(cell[(*at, steps.actions[used])] - state[at])
-        return out
+            of_action = sums / self.counts
+            of_state = sums.sum(axis=2, keepdims=True) / self.counts.sum(axis=2, keepdims=True)
+        return np.where(train > 0, -(of_action - of_state).ravel()[self._cells], 0.0)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,13 @@ class PerAction:
     Args:
         regressor: an unfitted scikit-learn regressor.
         max_iterations: of the fixed-point iteration when the horizon is None.
+
+    Example:
+        >>> import causalrl as crl
+        >>> from sklearn.linear_model import LinearRegression
+        >>> study = crl.Trajectories.from_cross_section([[0.0], [1.0], [0.0], [1.0]], [0, 0, 1, 1], [0.0, 1.0, 2.0, 3.0])
+        >>> round(crl.GFormula(PerAction(LinearRegression())).estimate(study, crl.ATE()).value, 6)
+        2.0
     """
 
     regressor: Any
@@ -86,6 +93,13 @@ class Pooled:
     Args:
         regressor: an unfitted scikit-learn regressor.
         max_iterations: of the fixed-point iteration when the horizon is None.
+
+    Example:
+        >>> import causalrl as crl
+        >>> from sklearn.linear_model import LinearRegression
+        >>> study = crl.Trajectories.from_cross_section([[0.0], [1.0], [0.0], [1.0]], [0, 0, 1, 1], [0.0, 1.0, 2.0, 3.0])
+        >>> round(crl.GFormula(Pooled(LinearRegression())).estimate(study, crl.ATE()).value, 6)
+        2.0
     """
 
     regressor: Any

@@ -21,7 +21,14 @@ _MAX_ITERATIONS = 20_000
 @dataclass(frozen=True)
 class StateMean:
     """A never-seen (state, action) gets the count-weighted mean target of the actions logged in that state; a never-seen
-    state the mean over all transitions at that step."""
+    state the mean over all transitions at that step.
+
+    Example:
+        >>> import causalrl as crl
+        >>> data = crl.Trajectories.from_arrays([0, 0, 0], [0, 1, 1], [0.0, 3.0, 3.0], range(4), n_actions=3)
+        >>> crl.FQE(crl.TabularQ(unseen=StateMean())).estimate(data, crl.Always(2)).value
+        2.0
+    """
 
     @property
     def constant(self) -> float:
@@ -30,7 +37,14 @@ class StateMean:
 
 @dataclass(frozen=True)
 class ConstantValue:
-    """A never-seen (state, action) gets this Q."""
+    """A never-seen (state, action) gets this Q.
+
+    Example:
+        >>> import causalrl as crl
+        >>> data = crl.Trajectories.from_arrays([0, 0], [0, 1], [0.0, 3.0], range(3), n_actions=3)
+        >>> crl.FQE(crl.TabularQ(unseen=ConstantValue(-1.0))).estimate(data, crl.Always(2)).value
+        -1.0
+    """
 
     constant: float
 
