@@ -33,7 +33,8 @@ _PUBLIC = {
     "estimators.direct": ["DirectMethod"],
     "estimators.doubly_robust": ["DR", "WDR"],
     "estimators.names": ["AIPW", "FQE", "GFormula", "IPW", "SLearner", "TLearner"],
-    "evaluation": ["Evaluation", "Replication", "evaluate", "replicate"],
+    "evaluation": ["Evaluation", "evaluate"],
+    "replication": ["Replication", "replicate"],
 }
 _MODULES = ("datasets", "errors")
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
@@ -66,9 +67,7 @@ if TYPE_CHECKING:
     from causalrl.estimators.weighting import WIS as WIS
     from causalrl.estimators.weighting import OnPolicyMean as OnPolicyMean
     from causalrl.evaluation import Evaluation as Evaluation
-    from causalrl.evaluation import Replication as Replication
     from causalrl.evaluation import evaluate as evaluate
-    from causalrl.evaluation import replicate as replicate
     from causalrl.inference.base import Interval as Interval
     from causalrl.inference.bootstrap import PercentileBootstrap as PercentileBootstrap
     from causalrl.inference.bootstrap import RefitBootstrap as RefitBootstrap
@@ -94,6 +93,8 @@ if TYPE_CHECKING:
     from causalrl.policies import TabularPolicy as TabularPolicy
     from causalrl.policies import TiltedPropensity as TiltedPropensity
     from causalrl.policies import Uniform as Uniform
+    from causalrl.replication import Replication as Replication
+    from causalrl.replication import replicate as replicate
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,23 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalrl.checks import Floats
-from causalrl.diagnostics.record import diagnostics_record
+from causalrl.diagnostics.record import joint_diagnostics, merged_diagnostics
 from causalrl.errors import EstimandError, IntervalError, MismatchError
-from causalrl.inference.base import Evidence, Interval, IntervalMethod, Refit, make_interval
+from causalrl.inference.algebra import combine, merge, transform
+from causalrl.inference.base import Evidence, Interval, IntervalMethod, make_interval
 from causalrl.inference.bootstrap import RefitBootstrap
-from causalrl.inference.functionals import (
-    ADD,
-    DIVIDE,
-    MULTIPLY,
-    SUBTRACT,
-    Affine,
-    Combined,
-    Exp,
-    Log,
-    Operation,
-    Transformation,
-    Transformed,
-)
+from causalrl.inference.functionals import ADD, DIVIDE, MULTIPLY, SUBTRACT, Affine, Exp, Log, Operation, Transformation
 from causalrl.inference.wald import Wald
 
 if TYPE_CHECKING:
@@ -128,21 +117,21 @@ class Estimate:
         return (
             self._combine(ADD, other)
             if isinstance(other, Estimate)
-            else self._shift(1.0, float(other), f"{self._label} + {other}")
+            else self._shift(1.0, float(other), f"{self.estimand} + {other}")
         )
 
     def __sub__(self, other: Estimate | float) -> Estimate:
         return (
             self._combine(SUBTRACT, other)
             if isinstance(other, Estimate)
-            else self._shift(1.0, -float(other), f"{self._label} - {other}")
+            else self._shift(1.0, -float(other), f"{self.estimand} - {other}")
         )
 
     def __mul__(self, other: Estimate | float) -> Estimate:
         return (
             self._combine(MULTIPLY, other)
             if isinstance(other, Estimate)
-            else self._shift(float(other), 0.0, f"{other} {self._label}")
+            else self._shift(float(other), 0.0, f"{other} {self.estimand}")
         )
 
     def __truediv__(self, other: Estimate | float) -> Estimate:
@@ -152,7 +141,7 @@ class Estimate:
         return self._combine(DIVIDE, other) if isinstance(other, Estimate) else self * (1 / other)
 
     def __neg__(self) -> Estimate:
-        return self._shift(-1.0, 0.0, f"-{self._label}")
+        return self._shift(-1.0, 0.0, f"-{self.estimand}")
 
     def __radd__(self, other: float) -> Estimate:
         return self + other
@@ -167,30 +156,17 @@ class Estimate:
         """Natural logarithm, by the delta method."""
         if np.any(np.asarray(self.value) <= 0):
             raise EstimandError(f"log: the value is {self.value}; only a positive value has a logarithm.")
-        return self._transform(Log(), f"log({self._label})")
+        return self._transform(Log(), f"log({self.estimand})")
 
     def exp(self) -> Estimate:
         """Exponential, by the delta method."""
-        return self._transform(Exp(), f"exp({self._label})")
-
-    @property
-    def _label(self) -> str:
-        return self.estimand
+        return self._transform(Exp(), f"exp({self.estimand})")
 
     def _shift(self, scale: float, shift: float, label: str) -> Estimate:
         return self._transform(Affine(scale, shift), label)
 
     def _transform(self, transformation: Transformation, label: str) -> Estimate:
-        own = self.evidence
-        evidence = Evidence(
-            _plain(transformation.apply(np.asarray(own.value))),
-            own.clusters,
-            None if own.functional is None else Transformed(transformation, own.functional),
-            own.moments,
-            None if own.refit is None else _TransformedRefit(transformation, own.refit),
-            own.compiled,
-            own.seed,
-        )
+        evidence = transform(self.evidence, transformation)
         return replace(self, value=evidence.value, estimand=label, evidence=evidence)
 
     def _combine(self, operation: Operation, other: Estimate) -> Estimate:
@@ -199,24 +175,13 @@ class Estimate:
                 f"{operation.symbol}: the operands come from different data, so that their joint spread is unknown. "
                 "Estimate both from the same Trajectories."
             )
-        a, b = self.evidence, other.evidence
-        smooth = a.functional is not None and b.functional is not None
-        refits = None if a.refit is None or b.refit is None else _CombinedRefit(operation, a.refit, b.refit)
-        evidence = Evidence(
-            _plain(operation.apply(np.asarray(a.value), np.asarray(b.value))),
-            a.clusters,
-            Combined(operation, a.smooth()[0], b.smooth()[0]) if smooth else None,
-            np.hstack([a.smooth()[1], b.smooth()[1]]) if smooth else None,
-            refits,
-            a.compiled and b.compiled,
-            a.seed,
-        )
+        evidence = combine(operation, self.evidence, other.evidence)
         same = self.estimator == other.estimator
         return Estimate(
             evidence.value,
             self.estimator if same else f"{self.estimator} {operation.symbol} {other.estimator}",
-            f"{self._label} {operation.symbol} {other._label}",
-            _joint_diagnostics(self.diagnostics, other.diagnostics),
+            f"{self.estimand} {operation.symbol} {other.estimand}",
+            joint_diagnostics(self.diagnostics, other.diagnostics),
             evidence,
             self.fingerprint,
             self.fixed_nuisances and other.fixed_nuisances,
@@ -242,7 +207,7 @@ class Estimate:
             interval = str(self.interval())
             lines += [f"  value    {_show(self.value)}", f"  stderr   {_show(self.stderr)}", f"  interval {interval}"]
         except IntervalError as error:
-            lines += [f"  value    {_show(self.value)}", f"  no default interval: {error}"]
+            lines += [f"  value    {_show(self.value)}", f"  {error}"]
         if self.diagnostics["ess"] is not None:
             lines.append(f"  ess      {self.diagnostics['ess']:.1f}")
         return Summary("\n".join([*lines, *(f"  ! {text}" for text in self.diagnostics["warnings"])]))
@@ -275,25 +240,6 @@ class Estimate:
         return estimate_html(self)
 
 
-@dataclass(frozen=True)
-class _TransformedRefit:
-    transformation: Transformation
-    refit: Refit
-
-    def __call__(self, counts: Floats) -> Floats:
-        return self.transformation.apply(self.refit(counts))
-
-
-@dataclass(frozen=True)
-class _CombinedRefit:
-    operation: Operation
-    left: Refit
-    right: Refit
-
-    def __call__(self, counts: Floats) -> Floats:
-        return self.operation.apply(self.left(counts), self.right(counts))
-
-
 def _merge_two(a: Estimate, b: Estimate) -> Estimate:
     for part in (a, b):
         if not part.fixed_nuisances:
@@ -303,41 +249,11 @@ def _merge_two(a: Estimate, b: Estimate) -> Estimate:
             )
     if a.fingerprint == b.fingerprint:
         raise MismatchError("merge: two shards hold the same data; pass each shard once.")
-    (left, m_left), (right, m_right) = a.evidence.smooth(), b.evidence.smooth()
-    functional, scale_left, scale_right = left.rescaled(right)
-    moments = np.vstack([m_left * scale_left, m_right * scale_right])
-    clusters = np.concatenate([a.evidence.clusters, b.evidence.clusters + a.evidence.n_clusters])
-    value = _plain(functional.value(moments.mean(axis=0)))
-    notes = dict.fromkeys([*a.diagnostics["warnings"], *b.diagnostics["warnings"]])
-    diagnostics = {**diagnostics_record(behavior=a.diagnostics["behavior"]), "warnings": tuple(notes)}
+    evidence = merge(a.evidence, b.evidence)
+    diagnostics = merged_diagnostics(a.diagnostics, b.diagnostics)
     return replace(
-        a,
-        value=value,
-        diagnostics=diagnostics,
-        evidence=Evidence(value, clusters, functional, moments),
-        fingerprint=f"{a.fingerprint}+{b.fingerprint}",
+        a, value=evidence.value, diagnostics=diagnostics, evidence=evidence, fingerprint=f"{a.fingerprint}+{b.fingerprint}"
     )
-
-
-def _joint_diagnostics(a: Mapping[str, Any], b: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of two estimates: the worse of each figure."""
-    worse: dict[str, Callable[..., float]] = {
-        "ess": min,
-        "max_weight": max,
-        "largest_share": max,
-        "tail_index": max,
-        "unsupported_mass": max,
-    }
-    joint: dict[str, Any] = {
-        key: rule(known) for key, rule in worse.items() if (known := [d[key] for d in (a, b) if d[key] is not None])
-    }
-    same = {key: a[key] for key in ("behavior", "folds") if a[key] == b[key]}
-    texts = tuple(dict.fromkeys([*a["warnings"], *b["warnings"]]))
-    return {**diagnostics_record(**joint, **same), "warnings": texts}
-
-
-def _plain(value: Any) -> float | Floats:
-    return float(value) if np.ndim(value) == 0 else np.asarray(value)
 
 
 def _show(value: float | Floats) -> str:

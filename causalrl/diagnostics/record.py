@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -45,3 +45,24 @@ def diagnostics_record(notes: Iterable[Note] = (), **values: Any) -> Mapping[str
     for note in noted:
         warnings.warn(note.message, note.category, stacklevel=2)
     return MappingProxyType({**dict.fromkeys(KEYS), **values, "warnings": tuple(map(str, noted))})
+
+
+_WORSE: dict[str, Callable[..., float]] = {
+    "ess": min,
+    "max_weight": max,
+    "largest_share": max,
+    "tail_index": max,
+    "unsupported_mass": max,
+}
+
+
+def joint_diagnostics(a: Mapping[str, Any], b: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of an estimate made of two: the worse of each figure, and the warnings of both."""
+    joint = {key: rule(known) for key, rule in _WORSE.items() if (known := [d[key] for d in (a, b) if d[key] is not None])}
+    return MappingProxyType({**merged_diagnostics(a, b), **joint})
+
+
+def merged_diagnostics(a: Mapping[str, Any], b: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of two shards: what they have in common, and the warnings of both; figures of the whole cannot be had from parts."""
+    same = {key: a[key] for key in ("behavior", "folds") if a[key] == b[key]}
+    return MappingProxyType({**dict.fromkeys(KEYS), **same, "warnings": tuple(dict.fromkeys([*a["warnings"], *b["warnings"]]))})

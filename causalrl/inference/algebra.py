@@ -1,0 +1,71 @@
+"""Arithmetic on evidence: what is known of f(a), of a and b combined, and of shards put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from causalrl.checks import Floats
+from causalrl.inference.base import Evidence, Refit
+from causalrl.inference.functionals import Combined, Operation, Transformation, Transformed
+
+
+@dataclass(frozen=True)
+class _TransformedRefit:
+    transformation: Transformation
+    refit: Refit
+
+    def __call__(self, counts: Floats) -> Floats:
+        return self.transformation.apply(self.refit(counts))
+
+
+@dataclass(frozen=True)
+class _CombinedRefit:
+    operation: Operation
+    left: Refit
+    right: Refit
+
+    def __call__(self, counts: Floats) -> Floats:
+        return self.operation.apply(self.left(counts), self.right(counts))
+
+
+def transform(evidence: Evidence, transformation: Transformation) -> Evidence:
+    """Evidence on a function of the value."""
+    return Evidence(
+        _plain(transformation.apply(np.asarray(evidence.value))),
+        evidence.clusters,
+        None if evidence.functional is None else Transformed(transformation, evidence.functional),
+        evidence.moments,
+        None if evidence.refit is None else _TransformedRefit(transformation, evidence.refit),
+        evidence.compiled,
+        evidence.seed,
+    )
+
+
+def combine(operation: Operation, a: Evidence, b: Evidence) -> Evidence:
+    """Evidence on a (+, -, *, /) b from the same data: moments are stacked, and refits share their resamples."""
+    smooth = a.functional is not None and b.functional is not None
+    return Evidence(
+        _plain(operation.apply(np.asarray(a.value), np.asarray(b.value))),
+        a.clusters,
+        Combined(operation, a.smooth()[0], b.smooth()[0]) if smooth else None,
+        np.hstack([a.smooth()[1], b.smooth()[1]]) if smooth else None,
+        None if a.refit is None or b.refit is None else _CombinedRefit(operation, a.refit, b.refit),
+        a.compiled and b.compiled,
+        a.seed,
+    )
+
+
+def merge(a: Evidence, b: Evidence) -> Evidence:
+    """Evidence from two shards with disjoint clusters, as from both together."""
+    (left, m_left), (right, m_right) = a.smooth(), b.smooth()
+    functional, scale_left, scale_right = left.rescaled(right)
+    moments = np.vstack([m_left * scale_left, m_right * scale_right])
+    clusters = np.concatenate([a.clusters, b.clusters + a.n_clusters])
+    return Evidence(_plain(functional.value(moments.mean(axis=0))), clusters, functional, moments, seed=a.seed)
+
+
+def _plain(value: Any) -> float | Floats:
+    return float(value) if np.ndim(value) == 0 else np.asarray(value)
