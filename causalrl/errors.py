@@ -5,7 +5,6 @@ Every error is a `ValueError` whose text names the field, the first offending ro
 
 from __future__ import annotations
 
-import warnings
 from typing import NoReturn
 
 
@@ -79,11 +78,6 @@ class ConvergenceWarning(CausalRLWarning):
 
 class EstimatedBehaviorWarning(CausalRLWarning):
     """The interval does not carry the uncertainty of an estimated behaviour policy."""
-
-
-def warn(message: str, category: type[CausalRLWarning]) -> None:
-    """Emit a typed warning."""
-    warnings.warn(message, category, stacklevel=3)
 
 
 def missing_extra(package: str, extra: str) -> NoReturn:

@@ -226,20 +226,18 @@ class Softened(Policy):
 
     policy: Policy
     epsilon: float
-    n_actions: int | None = None
 
-    def __init__(self, policy: PolicyLike, epsilon: float, n_actions: int | None = None) -> None:
+    def __init__(self, policy: PolicyLike, epsilon: float) -> None:
         if not 0 <= epsilon <= 1:
             raise PolicyError(f"Softened: epsilon is {epsilon}, outside [0, 1].")
         inner = as_policy(policy)
         object.__setattr__(self, "policy", inner)
         object.__setattr__(self, "epsilon", float(epsilon))
-        object.__setattr__(self, "n_actions", n_actions)
         object.__setattr__(self, "stationary", inner.stationary)
         object.__setattr__(self, "needs_behavior", inner.needs_behavior)
 
     def bind(self, n_actions: int, behavior: Policy | None = None) -> Policy:
-        return Softened(self.policy.bind(n_actions, behavior), self.epsilon, n_actions)
+        return Softened(self.policy.bind(n_actions, behavior), self.epsilon)
 
     def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
         rows = self.policy.probabilities(observations, time)

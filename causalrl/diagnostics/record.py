@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from causalrl.errors import CausalRLWarning
+
+_PACKAGE = str(Path(__file__).parents[1])
 
 KEYS = (
     "ess",
@@ -43,8 +47,16 @@ def diagnostics_record(notes: Iterable[Note] = (), **values: Any) -> Mapping[str
         raise TypeError(f"unknown diagnostics {sorted(unknown)}; the keys are {KEYS}")
     noted = tuple(dict.fromkeys(notes))
     for note in noted:
-        warnings.warn(note.message, note.category, stacklevel=2)
+        warnings.warn(note.message, note.category, stacklevel=_level_of_caller())
     return MappingProxyType({**dict.fromkeys(KEYS), **values, "warnings": tuple(map(str, noted))})
+
+
+def _level_of_caller() -> int:
+    """Stack level, seen from `diagnostics_record`, of the first frame outside the package: the line that the user wrote."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 _WORSE: dict[str, Callable[..., float]] = {
