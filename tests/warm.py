@@ -1,0 +1,66 @@
+"""Compile every kernel into numba's cache, in one process: `python -m tests.warm`.
+
+Test workers that start together then load what is here instead of each compiling it.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+
+import causalrl as crl
+from causalrl.errors import CausalRLWarning
+from simulators import SepsisSimulator
+from tests.conftest import TARGET, cross_section, ragged_data
+
+BOOTSTRAPS = (crl.PercentileBootstrap(4), crl.StudentizedBootstrap(4))
+
+
+def recipes() -> Iterator[crl.Estimator]:
+    """Every registered estimator, with every learner that has a kernel."""
+    for estimator in crl.ALL:
+        yield estimator()
+    for q in (crl.TabularQ(by_time=True), crl.LinearQ(), crl.KnownQ(lambda observations, time: TARGET.table[observations])):
+        yield crl.DirectMethod(q)
+        yield crl.WDR(q=q, folds=2)
+    for behavior in (crl.Counts(), crl.Logit()):
+        yield crl.PDWIS(behavior=behavior)
+
+
+def tabular() -> None:
+    """Ragged records, cut at a horizon and whole."""
+    for horizon in (3, None):
+        data = ragged_data(horizon=3)
+        goal = crl.PolicyValue(TARGET, discount=0.9, horizon=horizon)
+        able = recipes() if horizon else (crl.DR(), crl.DR(q=crl.LinearQ()), crl.DirectMethod(), crl.DirectMethod(crl.LinearQ()))
+        for estimator in able:
+            estimate = estimator.estimate(data, goal)
+            estimate.interval()
+            for method in BOOTSTRAPS if not isinstance(estimator, crl.DirectMethod) else (crl.RefitBootstrap(4),):
+                estimate.interval(method=method)
+
+
+def point_treatment() -> None:
+    """A binary and a multinomial logit."""
+    for arms in (2, 3):
+        study = cross_section(arms=arms)
+        for estimator in (crl.IPW(), crl.IPW(normalized=False), crl.AIPW(crl.LinearQ()), crl.GFormula(crl.LinearQ())):
+            estimate = estimator.estimate(study, crl.ATE())
+            estimate.interval()
+            estimate.interval(method=crl.RefitBootstrap(4))
+
+
+def main() -> None:
+    """Run everything that compiles."""
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CausalRLWarning)
+        tabular()
+        point_treatment()
+        SepsisSimulator().sample(1, crl.Uniform(8), 2)
+    print(f"kernels compiled or loaded in {time.perf_counter() - start:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
