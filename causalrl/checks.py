@@ -185,3 +185,10 @@ def cluster_codes(clusters: ArrayLike | None, n: int) -> Ints:
     if labels.shape != (n,):
         raise DataError(f"clusters: shape {labels.shape}, expected ({n},), one label a trajectory.")
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+
+
+def label_array(labels: ArrayLike) -> NDArray[Any]:
+    """A copy of labels; text is fixed-width text whatever container it came in."""
+    array = np.array(labels)
+    text = array.dtype.kind == "T" or (array.dtype == object and all(isinstance(label, str) for label in array.flat))
+    return array.astype(str) if text else array

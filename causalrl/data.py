@@ -21,6 +21,7 @@ from causalrl.checks import (
     cluster_codes,
     codes_below,
     count_states,
+    label_array,
     matrix,
     observation_arrays,
     offsets_of,
@@ -112,7 +113,7 @@ class Trajectories:
         names = tuple(f"x{j}" for j in range(width)) if feature_names is None else tuple(map(str, feature_names))
         if len(names) != width:
             raise DataError(f"feature_names: {len(names)} names for {width} observation columns; pass one name a column.")
-        labels = np.arange(n) if ids is None else np.asarray(ids)
+        labels = np.arange(n) if ids is None else label_array(ids)
         if labels.shape != (n,):
             raise DataError(f"ids: shape {labels.shape}, expected ({n},), one label a trajectory.")
         return cls(

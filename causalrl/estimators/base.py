@@ -113,8 +113,8 @@ class Refitted:
 
     def __call__(self, counts: Floats) -> Floats:
         data = self.nuisances.data
-        weights = counts[:, data.clusters]
-        return np.array([self.estimator.point(Nuisances(data, self.nuisances.seed, row), self.goal) for row in weights])
+        resamples = (Nuisances.resampled(data, self.nuisances.seed, row[data.clusters]) for row in counts)
+        return np.array([self.estimator.point(nuisances, self.goal) for nuisances in resamples])
 
 
 def estimate_from_score(estimator: Estimator, nuisances: Nuisances, goal: PolicyValue, score: Score) -> Estimate:

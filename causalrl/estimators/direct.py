@@ -112,5 +112,5 @@ class RefittedEffect:
 
     def __call__(self, counts: Floats) -> Floats:
         data = self.nuisances.data
-        rows = counts[:, data.clusters]
-        return np.stack([self.estimator.effect_at(Nuisances(data, self.nuisances.seed, row), self.goal) for row in rows])
+        resamples = (Nuisances.resampled(data, self.nuisances.seed, row[data.clusters]) for row in counts)
+        return np.stack([self.estimator.effect_at(nuisances, self.goal) for nuisances in resamples])

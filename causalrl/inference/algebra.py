@@ -61,8 +61,8 @@ def combine(operation: Operation, a: Evidence, b: Evidence) -> Evidence:
 def merge(a: Evidence, b: Evidence) -> Evidence:
     """Evidence from two shards with disjoint clusters, as from both together."""
     (left, m_left), (right, m_right) = a.smooth(), b.smooth()
-    functional, scale_left, scale_right = left.rescaled(right)
-    moments = np.vstack([m_left * scale_left, m_right * scale_right])
+    functional, of_left, of_right = left.aligned(right)
+    moments = np.vstack([of_left.of(m_left), of_right.of(m_right)])
     clusters = np.concatenate([a.clusters, b.clusters + a.n_clusters])
     return Evidence(_plain(functional.value(moments.mean(axis=0))), clusters, functional, moments, seed=a.seed)
 

@@ -18,6 +18,30 @@ from causalrl.checks import Floats, Ints
 from causalrl.errors import IntervalError, MismatchError, SupportError
 
 
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """A choice of moment columns, each times a factor.
+
+    Attributes:
+        index, factor: (p,).
+    """
+
+    index: Ints
+    factor: Floats
+
+    @classmethod
+    def unchanged(cls, p: int) -> Columns:
+        return cls(np.arange(p), np.ones(p))
+
+    def of(self, moments: Floats) -> Floats:
+        """(n, p) the chosen columns of moments (n, ...)."""
+        return moments[:, self.index] * self.factor
+
+    def then(self, other: Columns, offset: int) -> Columns:
+        """These columns followed by others, which start at `offset`."""
+        return Columns(np.append(self.index, other.index + offset), np.append(self.factor, other.factor))
+
+
 class Functional(ABC):
     """A smooth function of p means."""
 
@@ -35,8 +59,8 @@ class Functional(ABC):
         """(..., p) derivative at means (..., p)."""
 
     @abstractmethod
-    def rescaled(self, other: Functional) -> tuple[Functional, Floats, Floats]:
-        """The functional that shards of `self` and `other` share, and the factors (p,) that bring the moments of each to it."""
+    def aligned(self, other: Functional) -> tuple[Functional, Columns, Columns]:
+        """The functional that shards of `self` and `other` share, and how the moments of each are brought to it."""
 
     def _mismatch(self, other: Functional) -> MismatchError:
         return MismatchError(f"merge: {type(self).__name__} and {type(other).__name__} are moments of different estimators.")
@@ -54,10 +78,10 @@ class Sum(Functional):
     def gradient(self, means: Floats) -> Floats:
         return np.ones_like(means)
 
-    def rescaled(self, other: Functional) -> tuple[Functional, Floats, Floats]:
+    def aligned(self, other: Functional) -> tuple[Functional, Columns, Columns]:
         if not isinstance(other, Sum) or other.p != self.p:
             raise self._mismatch(other)
-        return self, np.ones(self.p), np.ones(self.p)
+        return self, Columns.unchanged(self.p), Columns.unchanged(self.p)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +116,22 @@ class RatioSum(Functional):
         numerators, denominators = self._split(means)
         return np.concatenate([1 / denominators, -numerators / denominators**2], axis=-1)
 
-    def rescaled(self, other: Functional) -> tuple[Functional, Floats, Floats]:
-        if not isinstance(other, RatioSum) or other.p != self.p:
+    def aligned(self, other: Functional) -> tuple[Functional, Columns, Columns]:
+        if not isinstance(other, RatioSum):
             raise self._mismatch(other)
-        shared = np.maximum(self.log_scale, other.log_scale)
-        factors = [np.tile(np.exp(part.log_scale - shared), 2) for part in (self, other)]
-        return RatioSum(shared), factors[0], factors[1]
+        length = max(len(self.log_scale), len(other.log_scale))
+        shared = np.maximum(self._scale_until(length), other._scale_until(length))
+        return RatioSum(shared), self._columns_until(length, shared), other._columns_until(length, shared)
+
+    def _scale_until(self, length: int) -> Floats:
+        return self.log_scale[np.minimum(np.arange(length), len(self.log_scale) - 1)]
+
+    def _columns_until(self, length: int, shared: Floats) -> Columns:
+        """Past the longest record of a shard its numerators are 0 and its denominators keep their last value."""
+        t = np.arange(length)
+        own = np.minimum(t, len(self.log_scale) - 1)
+        factor = np.exp(self.log_scale[own] - shared)
+        return Columns(np.append(own, len(self.log_scale) + own), np.append(np.where(t == own, factor, 0.0), factor))
 
 
 @dataclass(frozen=True)
@@ -198,12 +232,12 @@ class Combined(Functional):
         left = d_left[..., None] * self.left.gradient(means[..., : self.left.p])
         return np.concatenate([left, d_right[..., None] * self.right.gradient(means[..., self.left.p :])], axis=-1)
 
-    def rescaled(self, other: Functional) -> tuple[Functional, Floats, Floats]:
+    def aligned(self, other: Functional) -> tuple[Functional, Columns, Columns]:
         if not isinstance(other, Combined) or other.operation != self.operation:
             raise self._mismatch(other)
-        left, left_a, left_b = self.left.rescaled(other.left)
-        right, right_a, right_b = self.right.rescaled(other.right)
-        return Combined(self.operation, left, right), np.append(left_a, right_a), np.append(left_b, right_b)
+        left, left_a, left_b = self.left.aligned(other.left)
+        right, right_a, right_b = self.right.aligned(other.right)
+        return Combined(self.operation, left, right), left_a.then(right_a, self.left.p), left_b.then(right_b, other.left.p)
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,10 +257,10 @@ class Transformed(Functional):
     def gradient(self, means: Floats) -> Floats:
         return self.transformation.derivative(self.inner.value(means))[..., None] * self.inner.gradient(means)
 
-    def rescaled(self, other: Functional) -> tuple[Functional, Floats, Floats]:
+    def aligned(self, other: Functional) -> tuple[Functional, Columns, Columns]:
         if not isinstance(other, Transformed) or other.transformation != self.transformation:
             raise self._mismatch(other)
-        inner, a, b = self.inner.rescaled(other.inner)
+        inner, a, b = self.inner.aligned(other.inner)
         return Transformed(self.transformation, inner), a, b
 
 

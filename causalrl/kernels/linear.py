@@ -12,32 +12,54 @@ _RANK = 1e-11
 
 
 @compiled
-def action_inverse_grams(design: Floats, actions: Ints, weights: Floats, n_actions: int) -> Floats:
-    """(A, d, d) pseudo-inverses of sum_j w_j x_j x_j' over the rows of each action."""
+def action_inverse_grams(design: Floats, actions: Ints, weights: Floats, n_actions: int) -> tuple[Floats, Floats]:
+    """(A, d, d) pseudo-inverses of the centred sum_j w_j (x_j - m_a)(x_j - m_a)' of each action, and the means m (A, d).
+
+    Column 0 is the intercept; centred it vanishes, so that the smallest coefficients are sought among the others only and a
+    shifted target shifts the intercept alone.
+    """
     d = design.shape[1]
-    grams = np.zeros((n_actions, d, d))
+    means, grams, total = np.zeros((n_actions, d)), np.zeros((n_actions, d, d)), np.zeros(n_actions)
     for j in range(len(actions)):
+        total[actions[j]] += weights[j]
+        for f in range(d):
+            means[actions[j], f] += weights[j] * design[j, f]
+    for a in range(n_actions):
+        if total[a] > 0.0:
+            means[a] /= total[a]
+    for j in range(len(actions)):
+        a = actions[j]
         if weights[j] > 0.0:
             for f in range(d):
                 for g in range(d):
-                    grams[actions[j], f, g] += weights[j] * design[j, f] * design[j, g]
+                    grams[a, f, g] += weights[j] * (design[j, f] - means[a, f]) * (design[j, g] - means[a, g])
     for a in range(n_actions):
         grams[a] = np.linalg.pinv(grams[a], _RANK)
-    return grams
+    return grams, means
 
 
 @compiled
-def action_least_squares(inverse_grams: Floats, design: Floats, actions: Ints, weights: Floats, targets: Floats) -> Floats:
+def action_least_squares(
+    inverse_grams: Floats, means: Floats, design: Floats, actions: Ints, weights: Floats, targets: Floats
+) -> Floats:
     """(A, d) coefficients of the weighted regression of targets (M,) on the design (M, d), one an action."""
-    n_actions, d, _ = inverse_grams.shape
-    moments = np.zeros((n_actions, d))
+    n_actions, d = means.shape
+    moments, total, center = np.zeros((n_actions, d)), np.zeros(n_actions), np.zeros(n_actions)
     for j in range(len(actions)):
+        total[actions[j]] += weights[j]
+        center[actions[j]] += weights[j] * targets[j]
+    for a in range(n_actions):
+        if total[a] > 0.0:
+            center[a] /= total[a]
+    for j in range(len(actions)):
+        a = actions[j]
         if weights[j] > 0.0:
             for f in range(d):
-                moments[actions[j], f] += weights[j] * targets[j] * design[j, f]
+                moments[a, f] += weights[j] * (targets[j] - center[a]) * (design[j, f] - means[a, f])
     out = np.empty((n_actions, d))
     for a in range(n_actions):
         out[a] = inverse_grams[a] @ moments[a]
+        out[a, 0] = center[a] - np.sum(out[a, 1:] * means[a, 1:])
     return out
 
 
@@ -80,15 +102,15 @@ def finite_horizon_linear_q(
         next_policy: (1 or H, M, A) target probabilities at the next observation; entry t is that of time t + 1.
     """
     out = np.empty((horizon, n_actions, design.shape[1]))
-    last = action_inverse_grams(design, actions, weights, n_actions)
-    out[horizon - 1] = action_least_squares(last, design, actions, weights, rewards)
+    grams, means = action_inverse_grams(design, actions, weights, n_actions)
+    out[horizon - 1] = action_least_squares(grams, means, design, actions, weights, rewards)
     inner_weights = weights * known
-    inner = action_inverse_grams(design, actions, inner_weights, n_actions)
+    grams, means = action_inverse_grams(design, actions, inner_weights, n_actions)
     for t in range(horizon - 2, -1, -1):
         targets = linear_targets(
             rewards, continues & known, next_design, next_policy[min(t, len(next_policy) - 1)], out[t + 1], discount
         )
-        out[t] = action_least_squares(inner, design, actions, inner_weights, targets)
+        out[t] = action_least_squares(grams, means, design, actions, inner_weights, targets)
     return out
 
 

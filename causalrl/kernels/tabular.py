@@ -43,7 +43,8 @@ def backup(
     n_states, n_actions = q.shape
     flat = sums.copy()
     for e in range(len(edge_cell)):
-        flat[edge_cell[e]] += discount * edge_weight[e] * next_value[edge_next[e]]
+        if edge_weight[e] > 0.0:
+            flat[edge_cell[e]] += discount * edge_weight[e] * next_value[edge_next[e]]
     total, weight = 0.0, 0.0
     for cell in range(len(flat)):
         total += flat[cell]

@@ -114,8 +114,14 @@ class Nuisances:
     Args:
         data: the trajectories.
         seed: root of every random number.
-        weights: (n,) whole-number multiplicity of each trajectory in a resample; None is the data as they are.
+        weights: (n,) whole-number multiplicity of each trajectory in a resample, at least 1; None is the data as they are.
     """
+
+    @classmethod
+    def resampled(cls, data: Trajectories, seed: int, counts: Floats) -> Nuisances:
+        """Of a resample that draws trajectory i counts[i] times; what is not drawn takes no part."""
+        drawn = np.flatnonzero(counts)
+        return cls(data.take(drawn), seed, counts[drawn])
 
     def __init__(self, data: Trajectories, seed: int = 0, weights: Floats | None = None) -> None:
         self.data, self.seed, self.weights = data, seed, weights
@@ -158,8 +164,7 @@ class Nuisances:
         logged = np.empty(len(steps))
         for fold, fit in zip(folds, fits, strict=True):
             logged[fold.test] = fit.logged(steps, fold.test)
-        used = np.ones(len(steps), np.bool_) if self.weights is None else self.weights[steps.trajectory] > 0
-        impossible = used & ~(logged > 0)
+        impossible = ~(logged > 0)
         if impossible.any():
             j = int(np.flatnonzero(impossible)[0])
             raise SupportError(
@@ -167,7 +172,7 @@ class Nuisances:
                 f"{self.data.ids[steps.trajectory[j]]}, t = {steps.time[j]}) probability 0, yet it was taken. Use folds=1, pool "
                 "rare actions, or a smoother model."
             )
-        return FittedBehavior(model, steps, folds, fits, np.where(used, logged, 1.0))
+        return FittedBehavior(model, steps, folds, fits, logged)
 
     def target(self, policy: Policy, behavior: BehaviorLike | None, horizon: int | None) -> Target:
         """The bound target; one that is defined through the behaviour policy is bound to its fit on all trajectories."""

@@ -146,7 +146,7 @@ def _fit_by_iteration(problem: ValueProblem, max_iterations: int, fit_once: FitO
     if not problem.sequential:
         return _LayeredQ([last])
     rows = rows[steps.known[rows]]
-    there = steps.continues & steps.known
+    there = problem.target.there
 
     def layer(following: Callable[[NDArray[Any]], Floats], t: int, stage: int) -> tuple[Callable[[NDArray[Any]], Floats], Floats]:
         targets = steps.rewards.copy()

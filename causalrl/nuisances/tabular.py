@@ -146,7 +146,7 @@ class _Transitions:
             np.searchsorted(time, np.arange((problem.horizon or 0) + 1)) if by_time else np.array([0, len(steps)], np.int64)
         )
         cells = (steps.observations * actions + steps.actions)[self.order]
-        goes_on: Bools = (steps.continues & steps.known)[self.order]
+        goes_on: Bools = problem.target.there[self.order]
         following = steps.next_observations[self.order]
         code = cells * states + following
         distinct, index = np.unique(code[goes_on], return_inverse=True)

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalrl.checks import Floats, Ints, check_finite
+from causalrl.checks import Bools, Floats, Ints, check_finite
 from causalrl.data import Steps
 from causalrl.diagnostics.record import Note
 from causalrl.errors import DataError, EstimandError
@@ -25,6 +25,23 @@ class Target:
         self.policy, self.steps = policy, steps
 
     @cached_property
+    def there(self) -> Bools:
+        """(M,) steps whose successor counts: the process goes on and the observation is known."""
+        return self.steps.continues & self.steps.known
+
+    def times(self, horizon: int | None) -> int:
+        """How many times the target's probabilities differ between: 1 where it is stationary or nothing goes on.
+
+        Raises:
+            EstimandError: for a time-dependent target without a horizon.
+        """
+        if self.policy.stationary or not self.there.any():
+            return 1
+        if horizon is None:
+            raise EstimandError(f"policy {self.policy}: depends on time, so that its value needs a horizon; pass horizon=H.")
+        return horizon
+
+    @cached_property
     def at_steps(self) -> Floats:
         """(M, A) at the logged observations."""
         return self.at(self.steps.observations, self.steps.time)
@@ -35,30 +52,21 @@ class Target:
 
     def at_next(self, t: int) -> Floats:
         """(M, A) at the next observations, when they are met at time t; zero where there is none."""
-        there = self.steps.continues & self.steps.known
         out = np.zeros((len(self.steps), self.steps.data.n_actions))
-        out[there] = self.at(self.steps.next_observations[there], np.full(int(there.sum()), t))
+        out[self.there] = self.at(self.steps.next_observations[self.there], np.full(int(self.there.sum()), t))
         return out
 
     def all_next(self, horizon: int | None) -> Floats:
         """(1, M, A) for a stationary policy, else (H, M, A), entry t for observations met at time t + 1."""
-        if self.policy.stationary:
-            return self.at_next(0)[None]
-        if horizon is None:
-            raise EstimandError(f"policy {self.policy}: depends on time, so that its value needs a horizon; pass horizon=H.")
-        inner = [self.at_next(t + 1) for t in range(horizon - 1)]
-        return np.stack(inner or [np.zeros_like(self.at_steps)])
+        times = self.times(horizon)
+        return np.stack([self.at_next(t + 1) for t in range(max(1, times - 1))])
 
     def table(self, horizon: int | None) -> Floats:
         """(1 or H, S, A) at the states that occur, zero at the others, which no backup asks for."""
         steps = self.steps
-        there = steps.continues & steps.known
-        states = np.union1d(steps.observations, steps.next_observations[there])
-        if not self.policy.stationary and horizon is None:
-            raise EstimandError(f"policy {self.policy}: depends on time, so that its value needs a horizon; pass horizon=H.")
-        times = 1 if self.policy.stationary or horizon is None else horizon
-        out = np.zeros((times, steps.data.n_states, steps.data.n_actions))
-        for t in range(times):
+        states = np.union1d(steps.observations, steps.next_observations[self.there])
+        out = np.zeros((self.times(horizon), steps.data.n_states, steps.data.n_actions))
+        for t in range(len(out)):
             out[t, states] = self.at(states, np.full(len(states), t))
         return out
 
@@ -85,7 +93,7 @@ class ValueProblem:
     @cached_property
     def sequential(self) -> bool:
         """Whether any logged step has a future that counts."""
-        return bool((self.steps.continues & self.steps.known).any()) and self.horizon != 1
+        return bool(self.target.there.any()) and self.horizon != 1
 
 
 class QFunction(ABC):
