@@ -1,0 +1,1 @@
+"""Benchmarks: every estimator against known truth, and against the clock."""
