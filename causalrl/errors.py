@@ -76,6 +76,14 @@ class ConvergenceWarning(CausalRLWarning):
     """An iteration stopped at its limit before it converged."""
 
 
+class TerminationWarning(CausalRLWarning):
+    """Records that all end at the same step are marked as terminated, and a model pools times."""
+
+
+class InSampleWarning(CausalRLWarning):
+    """A flexible nuisance is used on the trajectories that it learned from, and the interval may be too short."""
+
+
 class EstimatedBehaviorWarning(CausalRLWarning):
     """The interval does not carry the uncertainty of an estimated behaviour policy."""
 

@@ -37,7 +37,7 @@ class PolicyValue:
         _check_time(discount, horizon)
         object.__setattr__(self, "policy", as_policy(policy))
         object.__setattr__(self, "discount", float(discount))
-        object.__setattr__(self, "horizon", horizon)
+        object.__setattr__(self, "horizon", None if horizon is None else int(horizon))
 
     def __repr__(self) -> str:
         return f"PolicyValue(policy={self.policy!s}, discount={self.discount}, horizon={self.horizon})"

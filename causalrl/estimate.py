@@ -247,8 +247,10 @@ def _merge_two(a: Estimate, b: Estimate) -> Estimate:
                 f"merge: {part.estimator} learned a nuisance from its shard. Fix them beforehand: behavior=Logged() or "
                 "KnownPropensity(policy), q=KnownQ(...)."
             )
-    if a.fingerprint == b.fingerprint:
+    if set(a.fingerprint.split("+")) & set(b.fingerprint.split("+")):
         raise MismatchError("merge: two shards hold the same data; pass each shard once.")
+    if (a.estimator, a.estimand) != (b.estimator, b.estimand):
+        raise MismatchError(f"merge: {a.estimator} of {a.estimand} and {b.estimator} of {b.estimand} are different questions.")
     evidence = merge(a.evidence, b.evidence)
     diagnostics = merged_diagnostics(a.diagnostics, b.diagnostics)
     return replace(

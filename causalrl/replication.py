@@ -177,7 +177,7 @@ def _scores(part: pd.DataFrame) -> dict[str, Any]:
         "rmse": rmse,
         "rmse_mcse": spread / (2 * rmse) if rmse > 0 else spread,
         "coverage": _mean(covered),
-        "coverage_mcse": float(np.sqrt(_mean(covered) * (1 - _mean(covered)) / len(covered))) if len(covered) else np.nan,
+        "coverage_mcse": _share_mcse(covered),
         "width": _mean(width),
         "width_mcse": _mcse(width),
         "replications": len(part),
@@ -194,3 +194,11 @@ def _mean(values: np.ndarray[Any, Any]) -> float:
 def _mcse(values: np.ndarray[Any, Any]) -> float:
     """Standard error of a mean over replications."""
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
+
+
+def _share_mcse(hits: np.ndarray[Any, Any]) -> float:
+    """Standard error of a share, from (hits + 1/2) / (count + 1) so that it is not 0 at a share of 0 or 1."""
+    if not len(hits):
+        return np.nan
+    share = (hits.sum() + 0.5) / (len(hits) + 1)
+    return float(np.sqrt(share * (1 - share) / len(hits)))

@@ -11,7 +11,7 @@ import numpy as np
 from causalrl.checks import Floats
 from causalrl.data import Trajectories
 from causalrl.diagnostics.record import Note, diagnostics_record
-from causalrl.errors import EstimandError
+from causalrl.errors import EstimandError, WeightOverflowError
 from causalrl.estimands import ATE, CATE, Estimand, EstimandLike, PolicyValue, as_estimand
 from causalrl.estimate import Estimate
 from causalrl.inference.base import Evidence
@@ -120,6 +120,8 @@ class Refitted:
 def estimate_from_score(estimator: Estimator, nuisances: Nuisances, goal: PolicyValue, score: Score) -> Estimate:
     """The estimate that follows from a score."""
     value = float(score.functional.value(score.moments.mean(axis=0)))
+    if not np.isfinite(value):
+        raise WeightOverflowError(f"weights: {estimator} is {value}, beyond the largest float. Use WIS, PDWIS or WDR.")
     refit = Refitted(estimator, nuisances, goal)
     evidence = Evidence(value, nuisances.data.clusters, score.functional, score.moments, refit, seed=nuisances.seed)
     diagnostics = diagnostics_record(score.notes, **score.diagnostics)

@@ -42,7 +42,8 @@ class DirectMethod(Estimator):
     def policy_value(self, nuisances: Nuisances, goal: PolicyValue) -> Estimate:
         target, start, notes = self._start_values(nuisances, goal)
         if self.q.known:
-            return estimate_from_score(self, nuisances, goal, Score(Sum(), start[:, None], notes=notes))
+            score = Score(Sum(), start[:, None], notes=notes, fixed=not goal.policy.needs_behavior)
+            return estimate_from_score(self, nuisances, goal, score)
         refit: Refit = Refitted(self, nuisances, goal)
         compiled = isinstance(self.q, CompiledRefit) and not goal.policy.needs_behavior
         if isinstance(self.q, CompiledRefit) and compiled:
@@ -60,7 +61,7 @@ class DirectMethod(Estimator):
         steps.require_successors(str(self))
         target = nuisances.target(goal.policy, None, goal.horizon)
         values = nuisances.values(self.q, target, goal.discount, folds=1)
-        return target, values.v[steps.first], values.notes
+        return target, values.v[steps.first], values.notes + nuisances.target_notes(goal.policy, None)
 
     def effect(self, nuisances: Nuisances, goal: CATE) -> Estimate:
         value = self.effect_at(nuisances, goal)
@@ -84,6 +85,11 @@ class DirectMethod(Estimator):
         fold = nuisances.folds(1, None)[0]
         fitted = self.q.fit(ValueProblem(target, fold.train, 1.0, None, nuisances.seed))
         q = fitted.q(goal.at, np.zeros(len(goal.at), np.int64))
+        for arm in (goal.treated, goal.control):
+            if np.isnan(q[:, arm]).any():
+                raise EstimandError(
+                    f"CATE: no logged decision shows arm {arm}, so that its outcome is unknown. Compare logged arms."
+                )
         return q[:, goal.treated] - q[:, goal.control]
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from causalrl.diagnostics.record import Note
+from causalrl.errors import InSampleWarning
 from causalrl.estimands import PolicyValue
-from causalrl.estimators.base import Score
+from causalrl.estimators.base import Score, label
 from causalrl.estimators.weighting import ImportanceEstimator, Records, importance_score
 from causalrl.nuisances.crossfit import Nuisances
 from causalrl.nuisances.tabular import TabularQ
@@ -33,7 +35,10 @@ class DoublyRobustEstimator(ImportanceEstimator):
         records = Records.by_decision(ratios, differences)
         score = importance_score(ratios, records, normalized=normalized, start=values.v[steps.first], orthogonal=True)
         diagnostics: dict[str, Any] = {**score.diagnostics, "folds": (len(ratios.behavior.folds), values.folds)}
-        return Score(score.functional, score.moments, diagnostics, score.notes + values.notes, score.fixed and self.q.known)
+        notes = score.notes + values.notes
+        if values.folds == 1 and self.q.default_folds > 1:
+            notes.append(Note(InSampleWarning, f"{label(self.q)} corrects the trajectories it learned from; use folds=5."))
+        return Score(score.functional, score.moments, diagnostics, notes, score.fixed and self.q.known)
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,8 @@ class DR(DoublyRobustEstimator):
     """Sequential doubly robust estimator (Jiang & Li 2016, eq. 10); AIPW at horizon 1.
 
     mean of V(s_0) + sum_t discount^t w_t (r_t - Q(s_t, a_t) + discount V(s_{t+1})): consistent where the propensities or the
-    value model are right.
+    value model are right. The interval needs right propensities: it takes the value model as given, which costs nothing to
+    first order where they are, and is too short where they are wrong and the model is learned.
 
     Args:
         q: value model. behavior, folds: see `ImportanceEstimator`.

@@ -14,7 +14,7 @@ import numpy as np
 from causalrl.checks import Floats, Ints
 from causalrl.diagnostics.record import Note
 from causalrl.diagnostics.weights import largest_share, overlap_notes, tail_index
-from causalrl.errors import EstimatedBehaviorWarning, SupportError, WeightOverflowError
+from causalrl.errors import EstimatedBehaviorWarning, InSampleWarning, OverlapWarning, SupportError, WeightOverflowError
 from causalrl.estimands import PolicyValue
 from causalrl.estimate import Estimate
 from causalrl.estimators.base import Estimator, Score, estimate_from_score, weighted_point
@@ -24,10 +24,11 @@ from causalrl.kernels.ragged import (
     doubly_robust_backward,
     kish_by_time,
     largest_log_weights,
+    last_agreement,
     per_decision_moments,
     per_decision_sensitivity,
 )
-from causalrl.nuisances.behavior import BehaviorFit, BehaviorLike
+from causalrl.nuisances.behavior import BehaviorLike
 from causalrl.nuisances.crossfit import Nuisances, Ratios
 
 _LARGEST_LOG = float(np.log(np.finfo(np.float64).max))
@@ -80,7 +81,7 @@ def importance_score(
     if start is not None:
         functional, moments = Combined(ADD, Sum(), functional), np.column_stack([start, moments])
     notes = list(ratios.notes)
-    if not ratios.behavior.model.known and not isinstance(ratios.target.policy, BehaviorFit):
+    if not ratios.behavior.model.known and not ratios.made_of_behavior:
         correction = ratios.behavior.correction(sensitivity[records.to_steps])
         if correction is not None:
             functional, moments = Combined(ADD, functional, Sum()), np.column_stack([moments, correction])
@@ -88,7 +89,7 @@ def importance_score(
             text = f"the interval treats the propensities of {ratios.behavior.model} as known. Use DR, Counts() or Logit()."
             notes.append(Note(EstimatedBehaviorWarning, text))
     diagnostics, overlap = _weight_diagnostics(ratios, records, log_scale)
-    return Score(functional, moments, diagnostics, notes + overlap, ratios.behavior.model.known)
+    return Score(functional, moments, diagnostics, notes + _in_sample(ratios) + overlap, ratios.behavior.model.known)
 
 
 def _check_scale(log_scale: Floats, normalized: bool, ratios: Ratios) -> None:
@@ -104,6 +105,13 @@ def _check_scale(log_scale: Floats, normalized: bool, ratios: Ratios) -> None:
             f"weights: the largest is exp({log_scale.max():.0f}), beyond the largest float. Use a self-normalised estimator "
             "(WIS, PDWIS, WDR)."
         )
+
+
+def _in_sample(ratios: Ratios) -> list[Note]:
+    model = ratios.behavior.model
+    if len(ratios.behavior.folds) > 1 or model.default_folds == 1:
+        return []
+    return [Note(InSampleWarning, f"{model} gives propensities for the trajectories it learned from; use folds=5.")]
 
 
 def _plain(records: Records, log_scale: Floats) -> tuple[Functional, Floats, Floats]:
@@ -136,7 +144,14 @@ def _weight_diagnostics(ratios: Ratios, records: Records, log_scale: Floats) -> 
         "behavior": str(ratios.behavior.model),
         "folds": (len(ratios.behavior.folds), None),
     }
-    return values, overlap_notes(len(final), ess, share, tail)
+    notes = overlap_notes(len(final), ess, share, tail)
+    left = last_agreement(ratios.log_weights, ratios.target.steps.offsets)
+    if left >= 0:
+        text = (
+            f"no trajectory still under way at t = {left} agrees with the target; the estimate says nothing of what comes after."
+        )
+        notes.append(Note(OverlapWarning, text))
+    return values, notes
 
 
 @dataclass(frozen=True)

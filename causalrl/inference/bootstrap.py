@@ -9,6 +9,7 @@ import numpy as np
 from causalrl.checks import Floats
 from causalrl.errors import IntervalError
 from causalrl.inference.base import Evidence
+from causalrl.inference.functionals import Functional
 from causalrl.kernels.resampling import bootstrap_means, bootstrap_variances
 
 
@@ -37,7 +38,7 @@ class PercentileBootstrap:
     def values(self, evidence: Evidence) -> Floats:
         """(B,) replicate values."""
         functional, _ = evidence.smooth()
-        return functional.value(bootstrap_means(evidence.totals, evidence.sizes, self.replicates, self.seed))
+        return _finite_values(functional, bootstrap_means(evidence.totals, evidence.sizes, self.replicates, self.seed))
 
     def limits(self, evidence: Evidence, level: float) -> tuple[float, float]:
         low, high = np.quantile(self.values(evidence), _tails(level))
@@ -69,13 +70,14 @@ class StudentizedBootstrap:
     def limits(self, evidence: Evidence, level: float) -> tuple[float, float]:
         functional, _ = evidence.smooth()
         means = bootstrap_means(evidence.totals, evidence.sizes, self.replicates, self.seed)
+        values = _finite_values(functional, means)
         variances = bootstrap_variances(evidence.totals, evidence.sizes, means, functional.gradient(means), self.seed)
         if not (variances > 0).all():
             raise IntervalError(
                 f"method: {int((variances <= 0).sum())} of {self.replicates} resamples have no spread, so that the t statistic "
                 "does not exist: too few distinct trajectories carry weight. Use PercentileBootstrap or Wald."
             )
-        t = (functional.value(means) - evidence.value) / np.sqrt(variances)
+        t = (values - evidence.value) / np.sqrt(variances)
         upper, lower = np.quantile(t, _tails(level))
         return float(evidence.value - lower * evidence.stderr), float(evidence.value - upper * evidence.stderr)
 
@@ -116,3 +118,15 @@ def _tails(level: float) -> tuple[float, float]:
 def _check_replicates(replicates: int) -> None:
     if replicates < 2:
         raise IntervalError(f"replicates: {replicates}; a bootstrap needs at least 2, and 1000 for a 95% interval.")
+
+
+def _finite_values(functional: Functional, means: Floats) -> Floats:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = functional.value(means)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise IntervalError(
+            f"method: {int(bad.sum())} of {len(values)} resamples have no value (a logarithm of a negative number, for example). "
+            "Use Wald()."
+        )
+    return values

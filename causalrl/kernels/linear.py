@@ -42,7 +42,7 @@ def action_inverse_grams(design: Floats, actions: Ints, weights: Floats, n_actio
 def action_least_squares(
     inverse_grams: Floats, means: Floats, design: Floats, actions: Ints, weights: Floats, targets: Floats
 ) -> Floats:
-    """(A, d) coefficients of the weighted regression of targets (M,) on the design (M, d), one an action."""
+    """(A, d) coefficients of the weighted regression of targets (M,) on the design (M, d); NaN for an action without rows."""
     n_actions, d = means.shape
     moments, total, center = np.zeros((n_actions, d)), np.zeros(n_actions), np.zeros(n_actions)
     for j in range(len(actions)):
@@ -59,7 +59,7 @@ def action_least_squares(
     out = np.empty((n_actions, d))
     for a in range(n_actions):
         out[a] = inverse_grams[a] @ moments[a]
-        out[a, 0] = center[a] - np.sum(out[a, 1:] * means[a, 1:])
+        out[a, 0] = center[a] - np.sum(out[a, 1:] * means[a, 1:]) if total[a] > 0.0 else np.nan
     return out
 
 
@@ -127,9 +127,15 @@ def stationary_linear_q(
     n_actions: int,
     discount: float,
 ) -> Floats:
-    """(A, d) the projected fixed point (least-squares temporal differences; Lagoudakis & Parr 2003), by one linear solve."""
+    """(A, d) the projected fixed point (least-squares temporal differences; Lagoudakis & Parr 2003), by one linear solve.
+
+    NaN for an action without rows, and everywhere where there is no fixed point or the target takes such an action.
+    """
     d = design.shape[1]
     size = n_actions * d
+    logged = np.zeros(n_actions)
+    for j in range(len(actions)):
+        logged[actions[j]] += weights[j] * known[j]
     system, moments = np.zeros((size, size)), np.zeros(size)
     for j in range(len(actions)):
         weight = weights[j] if known[j] else 0.0
@@ -142,9 +148,18 @@ def stationary_linear_q(
                     system[start + f, start + g] += x * design[j, g]
                 if continues[j]:
                     for a in range(n_actions):
+                        if next_policy[j, a] > 0.0 and logged[a] == 0.0:
+                            return np.full((n_actions, d), np.nan)
                         for g in range(d):
                             system[start + f, a * d + g] -= x * discount * next_policy[j, a] * next_design[j, g]
-    return (np.linalg.pinv(system, _RANK) @ moments).reshape(n_actions, d)
+    solution = np.linalg.pinv(system, _RANK) @ moments
+    if np.abs(system @ solution - moments).max() > 1e-7 * np.abs(moments).max():
+        return np.full((n_actions, d), np.nan)
+    out = solution.reshape(n_actions, d)
+    for a in range(n_actions):
+        if logged[a] == 0.0:
+            out[a] = np.nan
+    return out
 
 
 @parallel
@@ -165,7 +180,7 @@ def refit_linear_start_values(
 ) -> Floats:
     """(B,) mean start value of the Q refitted under each row of resampling weights (B, n); horizon 0 means stationary.
 
-    A replicate in which some action does not occur has no fit and is NaN; the caller refuses it.
+    A replicate without an action that the target takes has no fit and is NaN; the caller refuses it.
 
     Args:
         rows: (M,) trajectory of each transition. start_design, start_policy: (n, d) and (n, A) at the first observations.
@@ -174,12 +189,6 @@ def refit_linear_start_values(
     out = np.empty(len(weights))
     for b in numba.prange(len(weights)):
         row_weights = weights[b][rows]
-        logged = np.zeros(n_actions)
-        for j in range(len(actions)):
-            logged[actions[j]] += row_weights[j]
-        if logged.min() == 0.0:
-            out[b] = np.nan
-            continue
         if horizon > 0:
             coefficients = finite_horizon_linear_q(
                 design, actions, rewards, continues, known, next_design, next_policy, row_weights, n_actions, horizon, discount
@@ -191,10 +200,11 @@ def refit_linear_start_values(
         total, weight = 0.0, 0.0
         for i in range(n):
             for a in range(n_actions):
-                q = 0.0
-                for f in range(design.shape[1]):
-                    q += coefficients[a, f] * start_design[i, f]
-                total += weights[b, i] * start_policy[i, a] * q
+                if start_policy[i, a] > 0.0 and weights[b, i] > 0.0:
+                    q = 0.0
+                    for f in range(design.shape[1]):
+                        q += coefficients[a, f] * start_design[i, f]
+                    total += weights[b, i] * start_policy[i, a] * q
             weight += weights[b, i]
         out[b] = total / weight
     return out

@@ -66,6 +66,25 @@ def largest_log_weights(log_weights: Floats, offsets: Ints, length: int) -> Floa
     return out
 
 
+@compiled
+def last_agreement(log_weights: Floats, offsets: Ints) -> int:
+    """The first t at which trajectories with positive weight are under way and none keeps it; -1 where there is none."""
+    length = 0
+    for i in range(len(offsets) - 1):
+        length = max(length, offsets[i + 1] - offsets[i])
+    arrives, stays = np.zeros(length, np.bool_), np.zeros(length, np.bool_)
+    for i in range(len(offsets) - 1):
+        for t in range(offsets[i + 1] - offsets[i]):
+            arrives[t] = True
+            if log_weights[offsets[i] + t] == -np.inf:
+                break
+            stays[t] = True
+    for t in range(length):
+        if arrives[t] and not stays[t]:
+            return t
+    return -1
+
+
 @parallel
 def per_decision_moments(log_weights: Floats, terms: Floats, offsets: Ints, log_scale: Floats) -> Floats:
     """(n, 2T) per-trajectory numerators w_t y_t (T columns), then denominators w_t, each times exp(-log_scale[t])."""

@@ -28,10 +28,12 @@ class BehaviorFit(Policy):
     Attributes:
         notes: warnings that the fit gave rise to.
         corrects: `correction` carries the uncertainty of the fit.
+        exact: the whole policy is known, not learned.
     """
 
     notes: tuple[Note, ...] = ()
     corrects: bool = False
+    exact: bool = False
 
     def logged(self, steps: Steps, rows: Bools) -> Floats:
         """Probability of each logged action at the chosen rows of M steps."""
@@ -129,6 +131,7 @@ class LoggedFit(BehaviorFit):
         assert steps.data.behavior_probabilities is not None
         self._observations = steps.observations
         self._rows = steps.data.behavior_probabilities[steps.rows]
+        self.exact = self._rows.ndim == 2
 
     def logged(self, steps: Steps, rows: Bools) -> Floats:
         if self._rows.ndim == 2:
@@ -138,16 +141,11 @@ class LoggedFit(BehaviorFit):
     def at(self, steps: Steps, rows: Bools) -> Floats:
         return self.probabilities(steps.observations, steps.time)[rows]
 
-    @property
-    def complete(self) -> bool:
-        """Whether the probabilities of all actions are logged."""
-        return self._rows.ndim == 2
-
     def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
-        if observations is not self._observations or not self.complete:
+        if observations is not self._observations or not self.exact:
             raise DataError(
                 "behavior_probabilities: known for the logged decisions only"
-                + ("" if self.complete else ", and there for the logged action only")
+                + ("" if self.exact else ", and there for the logged action only")
                 + "; this policy needs the whole behaviour policy. Pass behavior=Counts(), Logit() or KnownPropensity(policy)."
             )
         return self._rows
@@ -179,6 +177,8 @@ class KnownPropensity:
 
 class KnownFit(BehaviorFit):
     """A given policy in the role of the behaviour."""
+
+    exact = True
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy

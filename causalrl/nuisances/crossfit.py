@@ -12,12 +12,12 @@ import numpy as np
 from causalrl.checks import Bools, Floats, Ints
 from causalrl.data import Steps, Trajectories
 from causalrl.diagnostics.record import Note
-from causalrl.errors import DataError, EstimandError, EstimatedBehaviorWarning, SupportError, SupportWarning
+from causalrl.errors import DataError, EstimandError, EstimatedBehaviorWarning, SupportError, SupportWarning, TerminationWarning
 from causalrl.kernels.ragged import cumulative_log_weights
 from causalrl.kernels.rng import derive_seed
 from causalrl.nuisances.behavior import BehaviorFit, BehaviorLike, BehaviorModel, LoggedFit, as_behavior
 from causalrl.nuisances.value import QFunction, Target, ValueModel, ValueProblem, expected_value
-from causalrl.policies import Policy
+from causalrl.policies import NaturalCourse, Policy
 
 Fit = TypeVar("Fit")
 
@@ -57,7 +57,7 @@ class FittedBehavior:
     @cached_property
     def complete(self) -> bool:
         """Whether the probability of every action, not only of the logged one, is there."""
-        return all(not isinstance(fit, LoggedFit) or fit.complete for fit in self.fits)
+        return all(not isinstance(fit, LoggedFit) or fit.exact for fit in self.fits)
 
     def unsupported_mass(self, target: Floats) -> float | None:
         """Share of the target's probability (M, A) on actions that the behaviour never takes; None where that is not known."""
@@ -83,6 +83,7 @@ class Ratios:
     Attributes:
         behavior: the fitted behaviour. target: the bound target. unsupported_mass: see `diagnostics`.
         log_ratios, log_weights: (M,) of each step, and summed along the trajectory.
+        made_of_behavior: the target is defined through the behaviour policy, so that its numerator moves with the fit.
     """
 
     behavior: FittedBehavior
@@ -91,6 +92,7 @@ class Ratios:
     log_weights: Floats
     unsupported_mass: float | None
     notes: list[Note]
+    made_of_behavior: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,12 +128,27 @@ class Nuisances:
     def __init__(self, data: Trajectories, seed: int = 0, weights: Floats | None = None) -> None:
         self.data, self.seed, self.weights = data, seed, weights
         self._memo: dict[Hashable, Any] = {}
+        self._kept: list[Any] = []
 
     def _once(self, key: Hashable, make: Callable[[], Fit]) -> Fit:
         if key not in self._memo:
             self._memo[key] = make()
         value: Fit = self._memo[key]
         return value
+
+    def _same(self, item: Any) -> Hashable:
+        """A key for a policy or a learner: itself, or its identity where a user's class cannot be hashed."""
+        try:
+            hash(item)
+        except TypeError:
+            self._kept.append(item)
+            return id(item)
+        key: Hashable = item
+        return key
+
+    @cached_property
+    def _n_clusters(self) -> int:
+        return int(self.data.clusters.max()) + 1
 
     def steps(self, horizon: int | None) -> Steps:
         return self._once(("steps", horizon), lambda: self.data.steps(horizon))
@@ -145,7 +162,7 @@ class Nuisances:
         weights = np.ones(len(steps)) if self.weights is None else self.weights[steps.trajectory]
         if count == 1:
             return [Fold(0, np.ones(len(steps), np.bool_), weights)]
-        clusters = int(self.data.clusters.max()) + 1
+        clusters = self._n_clusters
         if not 1 <= count <= clusters:
             raise DataError(f"folds: {count} folds of {clusters} clusters; use 1 to {clusters}.")
         rank = np.random.default_rng(derive_seed(self.seed, "folds")).permutation(clusters)
@@ -155,8 +172,8 @@ class Nuisances:
     def behavior(self, behavior: BehaviorLike | None, folds: int | None, horizon: int | None) -> FittedBehavior:
         """The behaviour policy; `folds` None is the model's default."""
         model = as_behavior(behavior, self.data)
-        count = 1 if model.known else folds or model.default_folds
-        return self._once(("behavior", model, count, horizon), lambda: self._fit_behavior(model, count, horizon))
+        count = 1 if model.known else folds or min(model.default_folds, self._n_clusters)
+        return self._once(("behavior", self._same(model), count, horizon), lambda: self._fit_behavior(model, count, horizon))
 
     def _fit_behavior(self, model: BehaviorModel, count: int, horizon: int | None) -> FittedBehavior:
         steps, folds = self.steps(horizon), self.folds(count, horizon)
@@ -178,23 +195,33 @@ class Nuisances:
         """The bound target; one that is defined through the behaviour policy is bound to its fit on all trajectories."""
         if not policy.needs_behavior:
             make = lambda: Target(policy.bind(self.data.n_actions), self.steps(horizon))  # noqa: E731
-            return self._once(("target", policy, horizon), make)
+            return self._once(("target", self._same(policy), horizon), make)
         fitted = self.behavior(behavior, 1, horizon)
         make = lambda: Target(policy.bind(self.data.n_actions, fitted.fits[0]), self.steps(horizon))  # noqa: E731
-        return self._once(("target", policy, fitted.model, horizon), make)
+        return self._once(("target", self._same(policy), self._same(fitted.model), horizon), make)
 
     def ratios(self, policy: Policy, behavior: BehaviorLike | None, folds: int | None, horizon: int | None) -> Ratios:
         """Importance ratios of the policy along the steps."""
         fitted = self.behavior(behavior, folds, horizon)
-        key = ("ratios", policy, fitted.model, len(fitted.folds), horizon)
-        return self._once(key, lambda: self._make_ratios(self.target(policy, behavior, horizon), fitted))
+        key = ("ratios", self._same(policy), self._same(fitted.model), len(fitted.folds), horizon)
+        notes = fitted.notes + self.target_notes(policy, behavior)
+        target = self.target(policy, behavior, horizon)
+        return self._once(key, lambda: self._make_ratios(target, fitted, notes, policy.needs_behavior))
 
-    def _make_ratios(self, target: Target, fitted: FittedBehavior) -> Ratios:
+    def target_notes(self, policy: Policy, behavior: BehaviorLike | None) -> list[Note]:
+        """A warning where the target is made of a learned behaviour policy (and is not that policy itself)."""
+        if not policy.needs_behavior or isinstance(policy, NaturalCourse) or as_behavior(behavior, self.data).known:
+            return []
+        text = (
+            f"target {policy} is made of the estimated behaviour policy, whose uncertainty is left out: use RefitBootstrap(200)."
+        )
+        return [Note(EstimatedBehaviorWarning, text)]
+
+    def _make_ratios(self, target: Target, fitted: FittedBehavior, notes: list[Note], made_of_behavior: bool) -> Ratios:
         steps = fitted.steps
-        notes = fitted.notes
         if isinstance(target.policy, BehaviorFit):
             zeros = np.zeros(len(steps))
-            return Ratios(fitted, target, zeros, zeros, 0.0, notes)
+            return Ratios(fitted, target, zeros, zeros, 0.0, notes, made_of_behavior)
         taken = target.at_steps[np.arange(len(steps)), steps.actions]
         with np.errstate(divide="ignore"):
             log_ratios = np.log(taken) - np.log(fitted.logged)
@@ -204,37 +231,42 @@ class Nuisances:
                 f"{mass:.2%} of the probability of target {target.policy} lies on actions that the behaviour policy never takes."
             )
             notes = [*notes, Note(SupportWarning, text)]
-        if target.policy.needs_behavior and not fitted.model.known:
-            text = (
-                f"target {target.policy} is defined by the estimated behaviour policy, whose uncertainty the interval leaves out."
-            )
-            notes = [*notes, Note(EstimatedBehaviorWarning, text)]
-        return Ratios(fitted, target, log_ratios, cumulative_log_weights(log_ratios, steps.offsets), mass, notes)
+        log_weights = cumulative_log_weights(log_ratios, steps.offsets)
+        return Ratios(fitted, target, log_ratios, log_weights, mass, notes, made_of_behavior)
 
     def values(self, model: ValueModel, target: Target, discount: float, folds: int | None) -> Values:
-        """Q and V of the target along the steps; `folds` None is the model's default."""
+        """Q and V of the target along the steps; `folds` None is the model's default.
+
+        Where the target is the learned behaviour policy itself, V is Q of the logged action, a draw from that policy: doubly
+        robust sums then telescope to the return. A Q of NaN belongs to an action that the target never takes (weight 0).
+        """
         if not hasattr(model, "fit") or not hasattr(model, "default_folds"):
             raise EstimandError(f"q: {model!r} is no value model; wrap a regressor as PerAction(regressor) or Pooled(regressor).")
         steps = target.steps
         problem = ValueProblem(target, np.empty(0), discount, steps.horizon, self.seed)
-        count = 1 if model.known else folds or model.default_folds
+        count = 1 if model.known else folds or min(model.default_folds, self._n_clusters)
         shared = model.known or not problem.sequential
-        key = ("q", model, count, steps.horizon, *(() if shared else (target, discount)))
+        key = ("q", self._same(model), count, steps.horizon, *(() if shared else (target, discount)))
         q, q_final, notes = self._once(key, lambda: self._fit_q(model, target, discount, count))
-        v = expected_value(q, target.at_steps)
+        taken = np.arange(len(steps)), steps.actions
+        if isinstance(target.policy, BehaviorFit) and not target.policy.exact:
+            q_taken = v = q[taken]
+        else:
+            v = expected_value(q, target.at_steps)
+            q_taken = np.where(np.isnan(q[taken]) & (target.at_steps[taken] == 0), 0.0, q[taken])
         v_next = np.append(v[1:], 0.0)
         v_next[steps.last] = 0.0
         early = np.flatnonzero(steps.cut_early)
         if len(early):
             v_next[steps.last[early]] = expected_value(q_final, target.at(*self._finals(steps, early)))
-        return Values(q[np.arange(len(steps)), steps.actions], v, v_next, notes, count)
+        return Values(q_taken, v, v_next, notes, count)
 
     def _fit_q(self, model: ValueModel, target: Target, discount: float, count: int) -> tuple[Floats, Floats, list[Note]]:
         """(M, A) Q at the steps, (early, A) at the final observations of records cut early, and the notes."""
         steps, early = target.steps, np.flatnonzero(target.steps.cut_early)
         q = np.empty((len(steps), self.data.n_actions))
         q_final = np.empty((len(early), self.data.n_actions))
-        notes: list[Note] = []
+        notes = _ends_note(model, steps)
         for fold in self.folds(count, steps.horizon):
             problem = ValueProblem(target, fold.train, discount, steps.horizon, derive_seed(self.seed, "value", fold.index))
             fitted: QFunction = model.fit(problem)
@@ -247,3 +279,16 @@ class Nuisances:
 
     def _finals(self, steps: Steps, trajectories: Ints) -> tuple[Any, Ints]:
         return steps.next_observations[steps.last[trajectories]], steps.time[steps.last[trajectories]] + 1
+
+
+def _ends_note(model: ValueModel, steps: Steps) -> list[Note]:
+    """A warning where a model that pools times would learn a time limit as if it were the end of the process."""
+    lengths = np.diff(steps.offsets)
+    together = lengths[0] > 1 and (lengths == lengths[0]).all() and not steps.continues[steps.last].any()
+    if model.known or getattr(model, "by_time", False) or not together:
+        return []
+    text = (
+        f"every record ends TERMINATED after {lengths[0]} steps, and a Q that pools times learns that the process may stop "
+        "at any step. If the record stopped there, not the process, build the data with end=TRUNCATED; else use TabularQ(by_time=True)."
+    )
+    return [Note(TerminationWarning, text)]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrl.checks import Floats, Ints
-from causalrl.errors import DataError
+from causalrl.errors import DataError, EstimandError
 from causalrl.kernels.linear import finite_horizon_linear_q, refit_linear_start_values, stationary_linear_q
 from causalrl.nuisances.value import QFunction, ValueProblem
 
@@ -51,10 +51,14 @@ class LinearQ:
         actions = steps.data.n_actions
         if problem.horizon is None:
             theta = stationary_linear_q(*common, policy[0], problem.weights, actions, problem.discount)[None]
+            if np.isnan(theta).all():
+                raise EstimandError(
+                    "q: least-squares temporal differences have no fixed point here: at discount 1 the process must end, and the "
+                    "target may take logged actions only. Pass a horizon, a discount below 1, or another target."
+                )
         else:
             theta = finite_horizon_linear_q(*common, policy, problem.weights, actions, problem.horizon, problem.discount)
-        logged = np.bincount(steps.actions, problem.weights, actions) > 0
-        return _LinearQFunction(basis, np.where(logged[:, None], theta, np.nan))
+        return _LinearQFunction(basis, theta)
 
     def refit_start_values(self, problem: ValueProblem, weights: Floats) -> Floats:
         steps = problem.steps

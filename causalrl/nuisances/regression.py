@@ -17,7 +17,7 @@ from causalrl.kernels.rng import derive_seed
 from causalrl.nuisances.value import QFunction, ValueProblem, expected_value
 
 _TOLERANCE = 1e-4
-"""A stationary Q has converged when no target moves by more than this share of the targets' spread."""
+"""A stationary Q has converged when it is about this share of the targets' spread from its fixed point."""
 
 
 def seeded_clone(learner: Any, seed: int) -> Any:
@@ -172,7 +172,7 @@ def _fit_by_iteration(problem: ValueProblem, max_iterations: int, fit_once: FitO
         current, targets = layer(current, 0, 0)
         change = float(np.abs(targets - previous).max() / (targets.std() or 1.0))
         previous = targets
-        if change <= _TOLERANCE:
+        if change <= _TOLERANCE * max(1 - problem.discount, 0.01):
             return _LayeredQ([current])
     text = f"FQE stopped after {max_iterations} regressions with targets still moving by {change:.1e} of their spread."
     return _LayeredQ([current], (Note(ConvergenceWarning, text),))

@@ -48,6 +48,10 @@ class ConstantValue:
 
     constant: float
 
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.constant):
+            raise DataError(f"ConstantValue: {self.constant} is no Q; pass a finite number.")
+
 
 @dataclass(frozen=True)
 class TabularQ:
@@ -67,7 +71,7 @@ class TabularQ:
 
     by_time: bool = False
     unseen: StateMean | ConstantValue = StateMean()
-    default_folds: int = field(default=1, init=False, repr=False)
+    default_folds: int = field(default=5, init=False, repr=False)
     known: bool = field(default=False, init=False, repr=False)
 
     def fit(self, problem: ValueProblem) -> QFunction:

@@ -196,6 +196,8 @@ class _KnownQFunction(QFunction):
             rows: Floats = np.asarray(self.source(observations, time), dtype=np.float64)
         elif observations.ndim != 1:
             raise DataError("KnownQ: a table needs integer states, and the observations are vectors; pass a function.")
+        elif self.source.ndim == 3 and int(time.max(initial=0)) >= len(self.source):
+            raise DataError(f"KnownQ: the table ends at t = {len(self.source) - 1}, and Q is asked at t = {time.max()}.")
         else:
             rows = self.source[observations] if self.source.ndim == 2 else self.source[time, observations]
         if rows.shape != (len(observations), self.steps.data.n_actions):
