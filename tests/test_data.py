@@ -66,7 +66,6 @@ def test_counts_of_states_and_actions_can_exceed_what_was_logged() -> None:
     assert three_records(state_features=np.zeros((4, 2))).n_states == 4
 
 
-@pytest.mark.xfail(strict=True, reason="ids are the caller's array, not a copy", raises=AssertionError)
 def test_the_data_do_not_change_with_the_arrays_they_were_built_from() -> None:
     rewards, states, names = np.array([1.0, 2.0]), np.array([0, 1]), np.array([5, 6])
     data = crl.Trajectories.from_arrays(states, [0, 1], rewards, [0, 1, 2], ids=names)
@@ -137,17 +136,9 @@ def from_long(table: Any, observations: str | list[str]) -> crl.Trajectories:
     )
 
 
-POLARS_LABELS = pytest.mark.xfail(
-    strict=True, reason="text ids of polars are a numpy string array, others objects: another fingerprint", raises=AssertionError
-)
-
-
 @pytest.mark.parametrize("observations", ["state", ["pressure", "lactate"]])
-@pytest.mark.parametrize(
-    ("library", "labels"),
-    [(name, False) for name in LIBRARIES]
-    + [pytest.param(name, True, marks=[POLARS_LABELS] if name == "polars" else []) for name in LIBRARIES],
-)
+@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize("library", list(LIBRARIES))
 def test_every_library_and_row_order_gives_the_same_data(library: str, labels: bool, observations: str | list[str]) -> None:
     table = long_table(labels)
     ordered = table.sort_values(["stay", "hour"]).reset_index(drop=True)

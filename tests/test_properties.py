@@ -355,13 +355,7 @@ def test_shards_merge_to_the_whole(name: str, problem: Problem, cuts: int) -> No
     same_evidence(*whole_and_merged(name, problem, cuts))
 
 
-RAGGED_SHARDS = pytest.mark.xfail(
-    strict=True,
-    reason="shards whose longest records differ have moments of different length, and are refused as of other estimators",
-)
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=RAGGED_SHARDS if name in ("PDWIS", "WDR") else []) for name in MERGED])
+@pytest.mark.parametrize("name", list(MERGED))
 @given(problem=problems(), cuts=st.integers(1, 4))
 def test_ragged_shards_merge_to_the_whole(name: str, problem: Problem, cuts: int) -> None:
     same_evidence(*whole_and_merged(name, problem, cuts))
