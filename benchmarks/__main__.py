@@ -17,6 +17,10 @@ NOTES = """Ranked by RMSE; an estimator that failed on some data sets comes afte
 seconds: mean time of an estimate with its interval, one thread."""
 
 
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.command()
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
     seed: Annotated[int, typer.Option(help="Root of every random number.")] = 0,
@@ -34,4 +38,4 @@ def main(
     console.print(f"Written to {out}/: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
 
-typer.run(main)
+app()

@@ -70,8 +70,8 @@ def _panel(ax: Axes, part: pd.DataFrame, returns: tuple[float, float]) -> bool:
     arrows = 0
     for y, row in enumerate(part.to_dict("records")):
         if np.isnan(row["value"]):
-            style = {"fontsize": TEXT - 1, "color": GREY, "style": "italic", "bbox": {"color": "white", "pad": 0.5}}
-            ax.text(0.5 * (low + high), y, "no estimate", ha="center", va="center", **style)
+            words = ax.text(0.5 * (low + high), y, "no estimate", ha="center", va="center", fontsize=TEXT - 1)
+            words.set(color=GREY, style="italic", bbox={"color": "white", "pad": 0.5})
         ends = [(low, "<")] * (min(row["low"], row["value"]) < low) + [(high, ">")] * (max(row["high"], row["value"]) > high)
         for edge, arrow in ends:
             ax.plot(edge, y, arrow, color=BLUE, markersize=4.5, clip_on=False)
@@ -96,8 +96,8 @@ def _row_title(ax: Axes, text: str) -> None:
 
 
 def _mark(color: str, marker: str, label: str) -> Line2D:
-    linestyle = "" if marker == ">" else "-"
-    return Line2D([], [], color=color, marker=marker, linestyle=linestyle, markersize=4, linewidth=1.5, label=label)
+    width = 0.0 if marker == ">" else 1.5
+    return Line2D([], [], color=color, marker=marker, markersize=4, linewidth=width, label=label)
 
 
 def _legend(figure: Figure, marks: list[Line2D]) -> None:

@@ -91,8 +91,9 @@ def _study(suite: StudySuite, seed: int) -> pd.DataFrame:
     for row, method in enumerate(suite.methods):
         if method.interval is not None:
             start = time.perf_counter()
-            frame.loc[row, ["low", "high"]] = list(evaluation.estimates["effect", method.name].interval(method=method.interval))
-            frame.loc[row, "seconds"] += time.perf_counter() - start
+            interval = evaluation.estimates["effect", method.name].interval(method=method.interval)
+            taken = frame["seconds"].iloc[row] + time.perf_counter() - start
+            frame.loc[row, ["low", "high", "seconds"]] = [interval.low, interval.high, taken]
     known = pd.DataFrame([_published(method) for method in suite.methods])
     frame = pd.concat([frame, known], axis=1)
     frame["difference"] = frame["value"] - frame["published"]

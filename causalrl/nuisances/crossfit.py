@@ -288,7 +288,7 @@ def _ends_note(model: ValueModel, steps: Steps) -> list[Note]:
     if model.known or getattr(model, "by_time", False) or not together:
         return []
     text = (
-        f"every record ends TERMINATED after {lengths[0]} steps, and a Q that pools times learns that the process may stop "
-        "at any step. If the record stopped there, not the process, build the data with end=TRUNCATED; else use TabularQ(by_time=True)."
+        f"every record ends TERMINATED after {lengths[0]} steps, and a Q that pools times learns that the process may stop at "
+        "any step. If only the record stopped, build the data with end=TRUNCATED; else use TabularQ(by_time=True)."
     )
     return [Note(TerminationWarning, text)]
