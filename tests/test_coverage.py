@@ -11,7 +11,7 @@ import warnings
 import pytest
 
 import causalrl as crl
-from causalrl.errors import OverlapWarning, SupportError
+from causalrl.errors import InSampleWarning, OverlapWarning, SupportError
 from simulators import SepsisSimulator
 
 REPLICATIONS = 1000
@@ -59,6 +59,17 @@ def test_a_table_of_q_needs_folds(good_overlap: crl.Replication) -> None:
     assert frame.loc["WDR, no folds", "bias"] > 10 * frame.loc["WDR, no folds", "bias_mcse"]
     assert abs(frame.loc["WDR", "bias"]) < 4 * frame.loc["WDR", "bias_mcse"]
     assert 0.85 < frame.loc["WDR, no folds", "coverage"] < 0.93
+
+
+@pytest.mark.parametrize("kind", [crl.DR, crl.WDR])
+def test_folds_are_the_default(kind: type[crl.Estimator]) -> None:
+    """And one fold, asked for, says what it does."""
+    simulator = SepsisSimulator()
+    data = simulator.sample(500, simulator.physician(0.3), horizon=20, seed=0)
+    goal = crl.PolicyValue(simulator.physician(0.25), horizon=20)
+    assert kind().estimate(data, goal).value == kind(folds=5).estimate(data, goal).value
+    with pytest.warns(InSampleWarning, match="folds=5"):
+        kind(folds=1).estimate(data, goal)
 
 
 def warned_or_refused(estimator: crl.Estimator, data: crl.Trajectories, goal: crl.PolicyValue) -> str:

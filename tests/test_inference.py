@@ -393,7 +393,6 @@ def test_merging_that_is_refused() -> None:
         crl.WIS().estimate(one, GOAL).merge(crl.WIS().estimate(one, GOAL))
 
 
-@pytest.mark.xfail(reason="merge compares functionals only")
 def test_shards_of_different_estimators_or_estimands_are_refused() -> None:
     """IS and PDIS are both plain means, and so are two policies: only the labels tell them apart."""
     one, two = logged(seed=0), logged(seed=1)
@@ -404,7 +403,6 @@ def test_shards_of_different_estimators_or_estimands_are_refused() -> None:
         crl.IS().estimate(one, GOAL).merge(crl.IS().estimate(two, other))
 
 
-@pytest.mark.xfail(reason="merge compares neighbours' fingerprints only")
 def test_a_shard_passed_twice_among_three_is_refused() -> None:
     one, two = (crl.WIS().estimate(logged(seed=seed), GOAL) for seed in (0, 1))
     with pytest.raises(MismatchError, match="same data"):
