@@ -5,17 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
     "data": ["End", "Trajectories"],
-    "policies": [
-        "Always",
-        "ClassifierPolicy",
-        "Mixture",
-        "NaturalCourse",
-        "Policy",
-        "Softened",
-        "TabularPolicy",
-        "TiltedPropensity",
-        "Uniform",
-    ],
+    "derived_policies": ["Mixture", "NaturalCourse", "Softened", "TiltedPropensity"],
+    "policies": ["Always", "ClassifierPolicy", "Policy", "TabularPolicy", "Uniform"],
     "estimands": ["ATE", "CATE", "Contrast", "PolicyValue"],
     "estimate": ["Estimate"],
     "inference.base": ["Interval"],
@@ -45,6 +36,10 @@ if TYPE_CHECKING:
     from causalrl import errors as errors
     from causalrl.data import End as End
     from causalrl.data import Trajectories as Trajectories
+    from causalrl.derived_policies import Mixture as Mixture
+    from causalrl.derived_policies import NaturalCourse as NaturalCourse
+    from causalrl.derived_policies import Softened as Softened
+    from causalrl.derived_policies import TiltedPropensity as TiltedPropensity
     from causalrl.estimands import ATE as ATE
     from causalrl.estimands import CATE as CATE
     from causalrl.estimands import Contrast as Contrast
@@ -86,12 +81,8 @@ if TYPE_CHECKING:
     from causalrl.nuisances.value import KnownQ as KnownQ
     from causalrl.policies import Always as Always
     from causalrl.policies import ClassifierPolicy as ClassifierPolicy
-    from causalrl.policies import Mixture as Mixture
-    from causalrl.policies import NaturalCourse as NaturalCourse
     from causalrl.policies import Policy as Policy
-    from causalrl.policies import Softened as Softened
     from causalrl.policies import TabularPolicy as TabularPolicy
-    from causalrl.policies import TiltedPropensity as TiltedPropensity
     from causalrl.policies import Uniform as Uniform
     from causalrl.replication import Replication as Replication
     from causalrl.replication import replicate as replicate

@@ -26,9 +26,26 @@ def check_finite(field: str, values: NDArray[Any], error: type[CausalRLError] = 
     bad = ~np.isfinite(values)
     if bad.any():
         row = first_bad(bad)
-        raise error(
-            f"{field}: row {row} is {values[row]!s}; every entry must be finite. Impute or drop it before building the data."
-        )
+        mend = " Impute or drop it before building the data." if error is DataError else ""
+        raise error(f"{field}: row {row} is {values[row]!s}; every entry must be finite.{mend}")
+
+
+def whole_number(field: str, value: Any, least: int, error: type[CausalRLError] = DataError) -> int:
+    """An integer of at least `least`."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise error(f"{field}: {value!r}; pass a whole number, at least {least}.")
+    return int(value)
+
+
+def array_of(field: str, values: Any) -> NDArray[Any]:
+    """Any array of at least one dimension."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"{field}: its rows differ in length ({error}); pass a rectangular array.") from error
+    if array.ndim == 0:
+        raise DataError(f"{field}: {values!r} is a single value; pass an array with one entry a row.")
+    return array
 
 
 def check_probabilities(field: str, values: Floats, error: type[CausalRLError] = DataError) -> None:
@@ -51,7 +68,7 @@ def check_probability_rows(field: str, rows: NDArray[np.float64], error: type[Ca
 
 
 def offsets_of(offsets: ArrayLike) -> Ints:
-    values = np.asarray(offsets)
+    values = array_of("offsets", offsets)
     if values.ndim != 1 or len(values) < 2:
         raise DataError("offsets: the data are empty; offsets are (n + 1,) with n >= 1 trajectories, starting at 0.")
     if values.dtype.kind not in "iu" or values[0] != 0:
@@ -113,7 +130,7 @@ def codes_below(field: str, values: ArrayLike, length: int, count: int) -> Ints:
 def observation_arrays(
     observations: ArrayLike, final: ArrayLike | None, steps: int, n: int
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    array = np.asarray(observations)
+    array = array_of("observations", observations)
     if len(array) != steps or array.ndim not in (1, 2):
         raise DataError(
             f"observations: shape {array.shape}, but offsets end at {steps}; pass ({steps}, d), or ({steps},) states."
@@ -122,7 +139,12 @@ def observation_arrays(
         if array.dtype.kind not in "iu":
             raise DataError("observations: one dimension means integer states; pass a (N, 1) array for one float column.")
         states = array.astype(np.int64)
-        return states, None if final is None else integers("final_observations", final).reshape(n)
+        if final is None:
+            return states, None
+        ends = integers("final_observations", final)
+        if ends.shape != (n,):
+            raise DataError(f"final_observations: shape {ends.shape}, expected ({n},), one state a trajectory.")
+        return states, ends
     vectors = matrix("observations", array)
     if final is None:
         return vectors, None
@@ -146,15 +168,14 @@ def count_states(observed: NDArray[Any], final: NDArray[Any] | None, n_states: i
 
 
 def action_array(actions: ArrayLike, n_actions: int | None, steps: int) -> tuple[NDArray[Any], int]:
-    array = np.asarray(actions)
+    array = array_of("actions", actions)
     if len(array) != steps:
         raise DataError(f"actions: {len(array)} rows, but offsets end at {steps}; pass one action a step.")
     if array.ndim == 2:
         return matrix("actions", array), 0
     codes = integers("actions", array)
-    return codes_below("actions", codes, steps, int(codes.max()) + 1 if n_actions is None else n_actions), (
-        int(codes.max()) + 1 if n_actions is None else n_actions
-    )
+    count = int(codes.max()) + 1 if n_actions is None else whole_number("n_actions", n_actions, 1)
+    return codes_below("actions", codes, steps, count), count
 
 
 def behavior_rows(probabilities: ArrayLike | None, actions: NDArray[Any], n_actions: int) -> Floats | None:
@@ -181,10 +202,13 @@ def behavior_rows(probabilities: ArrayLike | None, actions: NDArray[Any], n_acti
 def cluster_codes(clusters: ArrayLike | None, n: int) -> Ints:
     if clusters is None:
         return np.arange(n)
-    labels = np.asarray(clusters)
+    labels = array_of("clusters", clusters)
     if labels.shape != (n,):
         raise DataError(f"clusters: shape {labels.shape}, expected ({n},), one label a trajectory.")
-    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+    missing = np.array([label is None or label != label for label in labels.tolist()])
+    if missing.any():
+        raise DataError(f"clusters: row {first_bad(missing)} has no label; give it a cluster of its own, or leave it out.")
+    return np.unique(label_array(labels), return_inverse=True)[1].astype(np.int64)
 
 
 def label_array(labels: ArrayLike) -> NDArray[Any]:

@@ -15,9 +15,10 @@ from causalrl.checks import (
     Floats,
     Ints,
     action_array,
+    array_of,
     behavior_rows,
     check_finite,
-    check_probability_rows,
+    check_probabilities,
     cluster_codes,
     codes_below,
     count_states,
@@ -26,6 +27,7 @@ from causalrl.checks import (
     observation_arrays,
     offsets_of,
     vector,
+    whole_number,
 )
 from causalrl.errors import DataError
 from causalrl.steps import End, Steps
@@ -100,13 +102,15 @@ class Trajectories:
         n, steps = len(offset) - 1, int(offset[-1])
         observed, final = observation_arrays(observations, final_observations, steps, n)
         features = None if state_features is None else matrix("state_features", state_features)
+        if features is not None and observed.ndim == 2:
+            raise DataError("state_features: the observations are vectors, which regressors see as they are; leave them out.")
         states = count_states(observed, final, n_states, features)
         logged = None if behavior_probabilities is None else np.asarray(behavior_probabilities)
         if n_actions is None and logged is not None and logged.ndim == 2:
             n_actions = logged.shape[1]
         action, action_count = action_array(actions, n_actions, steps)
         reward = vector("rewards", rewards, steps)
-        kind = np.zeros(n, np.int64) if end is None else codes_below("end", end, n, len(End))
+        kind = np.zeros(n, np.int64) if end is None else codes_below("end", End.codes("end", end), n, len(End))
         if final is not None and final.ndim == 2:
             check_finite("final_observations", np.where((kind == End.TERMINATED)[:, None], 0.0, final))
         width = 0 if observed.ndim == 1 else observed.shape[1]
@@ -164,16 +168,19 @@ class Trajectories:
         """
         if feature_names is None and hasattr(X, "columns"):
             feature_names = [str(name) for name in X.columns]
-        arms = np.asarray(treatment)
+        arms, columns = array_of("treatment", treatment), array_of("X", X)
         n = len(arms)
+        for field, given in (("X", columns), ("outcome", outcome), ("propensity", propensity)):
+            if given is not None and len(array_of(field, given)) != n:
+                raise DataError(f"{field}: {len(given)} rows, but treatment has {n}; pass one row a unit.")  # type: ignore[arg-type]
         if n and (arms == arms.flat[0]).all():
             raise DataError(f"treatment: every unit has arm {arms.flat[0]}; an effect needs at least two arms in the data.")
         probabilities = None if propensity is None else np.asarray(propensity, float)
         if probabilities is not None and probabilities.ndim == 1:
-            check_probability_rows("propensity", np.column_stack([1 - probabilities, probabilities]))
+            check_probabilities("propensity", probabilities)
             probabilities = np.column_stack([1 - probabilities, probabilities])
         return cls.from_arrays(
-            X,
+            columns,
             arms,
             outcome,
             np.arange(n + 1),
@@ -220,6 +227,12 @@ class Trajectories:
 
         return cls.from_arrays(**read_frame(frame, id, time, action, reward, observations, end, propensities, cluster))
 
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+
     def __repr__(self) -> str:
         space = f"n_states={self.n_states}" if self.tabular else f"features={self.observations.shape[1]}"
         arms = f"n_actions={self.n_actions}" if self.n_actions else f"action_dim={self.actions.shape[1]}"
@@ -259,8 +272,8 @@ class Trajectories:
         return table[observations]
 
     def take(self, trajectories: ArrayLike) -> Trajectories:
-        """The trajectories with these indices, in this order (a shard, a permutation, a resample)."""
-        chosen = np.asarray(trajectories, np.int64)
+        """The trajectories with these indices, in this order (a shard, a permutation, a resample), or where a mask is true."""
+        chosen = np.arange(self.n)[np.asarray(trajectories)]
         lengths = self.lengths[chosen]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         rows = np.repeat(self.offsets[chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
@@ -282,6 +295,6 @@ class Trajectories:
 
     def steps(self, horizon: int | None = None) -> Steps:
         """The first `horizon` steps of every trajectory (all of them for None), flat, each with its successor."""
-        if horizon is not None and horizon < 1:
-            raise DataError(f"horizon: {horizon}; a horizon is at least 1 step, or None for the whole record.")
+        if horizon is not None:
+            whole_number("horizon", horizon, 1)
         return Steps(self, horizon)

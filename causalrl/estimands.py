@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from causalrl.checks import check_finite
 from causalrl.errors import EstimandError
 from causalrl.policies import Always, Policy, PolicyLike, as_policy
 
@@ -105,6 +106,7 @@ class CATE:
         points = np.asarray(at)
         if points.ndim not in (1, 2) or (points.ndim == 1 and points.dtype.kind not in "iu"):
             raise EstimandError(f"CATE: at has shape {points.shape}; pass covariates (k, d), or integer states (k,).")
+        check_finite("CATE at", points, EstimandError)
         object.__setattr__(self, "at", points)
         object.__setattr__(self, "treated", treated)
         object.__setattr__(self, "control", control)

@@ -15,7 +15,18 @@ from causalrl.errors import EstimandError, IntervalError, MismatchError
 from causalrl.inference.algebra import combine, merge, transform
 from causalrl.inference.base import Evidence, Interval, IntervalMethod, make_interval
 from causalrl.inference.bootstrap import RefitBootstrap
-from causalrl.inference.functionals import ADD, DIVIDE, MULTIPLY, SUBTRACT, Affine, Exp, Log, Operation, Transformation
+from causalrl.inference.functionals import (
+    ADD,
+    DIVIDE,
+    MULTIPLY,
+    SUBTRACT,
+    Affine,
+    Exp,
+    Log,
+    Operation,
+    Reciprocal,
+    Transformation,
+)
 from causalrl.inference.wald import Wald
 
 if TYPE_CHECKING:
@@ -139,6 +150,11 @@ class Estimate:
         if np.any(np.asarray(divisor) == 0):
             raise EstimandError("division: the denominator is 0, so that the ratio does not exist; report the difference.")
         return self._combine(DIVIDE, other) if isinstance(other, Estimate) else self * (1 / other)
+
+    def __rtruediv__(self, other: float) -> Estimate:
+        if np.any(np.asarray(self.value) == 0):
+            raise EstimandError("division: the denominator is 0, so that the ratio does not exist; report the difference.")
+        return self._transform(Reciprocal(float(other)), f"{other} / {self.estimand}")
 
     def __neg__(self) -> Estimate:
         return self._shift(-1.0, 0.0, f"-{self.estimand}")

@@ -104,7 +104,7 @@ def evaluate(
     import pandas as pd
 
     goals = {name: as_estimand(goal, discount, horizon) for name, goal in named(policies, "policies").items()}
-    recipes = named(estimators, "estimators")
+    recipes = named_estimators(estimators)
     truths = {name: true_value(truth, name, goal) for name, goal in goals.items()} if truth is not None else None
     nuisances = Nuisances(data, seed)
     rows, estimates = [], {}
@@ -154,12 +154,14 @@ def _number(value: float | None) -> float:
 def named(items: Mapping[str, Any] | Sequence[Any], field: str) -> dict[str, Any]:
     if isinstance(items, Mapping):
         named = dict(items)
-    else:
-        labels = [str(item) for item in items]
+    elif isinstance(items, list | tuple):
+        labels = [getattr(item, "__name__", None) or str(item) for item in items]
         twice = sorted({text for text in labels if labels.count(text) > 1})
         if twice:
             raise DataError(f"{field}: {twice[0]!r} occurs twice; pass a mapping with a name for each.")
         named = dict(zip(labels, items, strict=True))
+    else:
+        raise DataError(f"{field}: {items!r} is a single one; pass a mapping with names, or a list.")
     if not named:
         raise DataError(f"{field}: there are none; pass at least one.")
     for name, item in named.items():
@@ -168,11 +170,22 @@ def named(items: Mapping[str, Any] | Sequence[Any], field: str) -> dict[str, Any
     return named
 
 
+def named_estimators(estimators: Recipes) -> dict[str, Estimator]:
+    """Estimators by name."""
+    recipes = named(estimators, "estimators")
+    for name, item in recipes.items():
+        if not isinstance(item, Estimator):
+            raise EstimandError(f"estimators: {name!r} is {item!r}, no estimator; pass an object such as WIS().")
+    return recipes
+
+
 def true_value(truth: Truth, name: str, goal: Estimand) -> float:
     if isinstance(truth, Mapping):
         if name not in truth:
             raise MismatchError(f"truth: no value for {name!r}; it has {', '.join(truth)}.")
         return float(truth[name])
+    if not hasattr(truth, "value"):
+        raise DataError(f"truth: {truth!r} knows no values; pass a simulator, or a mapping from policy names to values.")
     if isinstance(goal, PolicyValue):
         return float(truth.value(goal.policy, horizon=goal.horizon, discount=goal.discount))
     if isinstance(goal, CATE):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrl.checks import Floats, Ints, check_probability_rows
+from causalrl.checks import Floats, Ints, check_probability_rows, numeric, whole_number
 from causalrl.errors import PolicyError
 
 PolicyFunction: TypeAlias = Callable[[NDArray[Any], Ints], Floats]
@@ -55,7 +56,10 @@ def action_probabilities(policy: Policy, observations: NDArray[Any], time: Ints,
     Raises:
         PolicyError: for a wrong shape, or a row that is not a distribution.
     """
-    rows = np.asarray(policy.probabilities(observations, time), dtype=np.float64)
+    try:
+        rows = np.asarray(policy.probabilities(observations, time), dtype=np.float64)
+    except TypeError as error:
+        raise PolicyError(f"policy {policy}: returned no numbers ({error}); return probabilities (M, n_actions).") from error
     if rows.shape != (len(observations), n_actions):
         raise PolicyError(
             f"policy {policy}: probabilities have shape {rows.shape}, expected ({len(observations)}, {n_actions}): "
@@ -107,6 +111,9 @@ class Always(Policy):
     action: int
     n_actions: int | None = None
 
+    def __post_init__(self) -> None:
+        whole_number("Always", self.action, 0, PolicyError)
+
     def bind(self, n_actions: int, behavior: Policy | None = None) -> Policy:
         if not 0 <= self.action < n_actions:
             raise PolicyError(f"Always({self.action}): the data have actions 0 to {n_actions - 1}.")
@@ -135,16 +142,16 @@ class Uniform(Policy):
 
     n_actions: int
 
+    def __post_init__(self) -> None:
+        whole_number("Uniform", self.n_actions, 1, PolicyError)
+
     def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
         return np.full((len(observations), self.n_actions), 1.0 / self.n_actions)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TabularPolicy(Policy):
-    """Probabilities from a table (S, A), or (H, S, A) where they depend on time.
-
-    Raises:
-        PolicyError: for a row that is not a distribution.
+    """Probabilities from a table (S, A), or (H, S, A) where they depend on time; `PolicyError` for a row that is none.
 
     Example:
         >>> import numpy as np
@@ -156,7 +163,7 @@ class TabularPolicy(Policy):
     table: Floats
 
     def __post_init__(self) -> None:
-        table = np.array(self.table, dtype=np.float64)
+        table = numeric("TabularPolicy", self.table)
         if table.ndim not in (2, 3):
             raise PolicyError(f"TabularPolicy: table has shape {table.shape}, expected (S, A) or (H, S, A).")
         check_probability_rows("TabularPolicy", table.reshape(-1, table.shape[-1]), PolicyError)
@@ -173,75 +180,8 @@ class TabularPolicy(Policy):
         return self.table[time, observations]
 
     def __repr__(self) -> str:
-        return f"TabularPolicy{self.table.shape}"
-
-
-@dataclass(frozen=True, eq=False)
-class Mixture(Policy):
-    """At every decision, follow policy k with probability weights[k].
-
-    Raises:
-        PolicyError: where the weights are no distribution.
-
-    Example:
-        >>> import numpy as np
-        >>> half = Mixture([Always(0), Uniform(2)], [0.5, 0.5]).bind(n_actions=2)
-        >>> half.probabilities(np.zeros((1, 1)), np.zeros(1, int))
-        array([[0.75, 0.25]])
-    """
-
-    policies: tuple[Policy, ...]
-    weights: tuple[float, ...]
-
-    def __init__(self, policies: Sequence[PolicyLike], weights: Sequence[float]) -> None:
-        if len(policies) != len(weights) or not policies:
-            raise PolicyError(f"Mixture: {len(policies)} policies and {len(weights)} weights; pass one weight a policy.")
-        check_probability_rows("Mixture weights", np.array([weights], dtype=np.float64), PolicyError)
-        parts = tuple(as_policy(policy) for policy in policies)
-        object.__setattr__(self, "policies", parts)
-        object.__setattr__(self, "weights", tuple(float(weight) for weight in weights))
-        object.__setattr__(self, "stationary", all(part.stationary for part in parts))
-        object.__setattr__(self, "needs_behavior", any(part.needs_behavior for part in parts))
-
-    def bind(self, n_actions: int, behavior: Policy | None = None) -> Policy:
-        return Mixture([part.bind(n_actions, behavior) for part in self.policies], self.weights)
-
-    def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
-        parts = [w * policy.probabilities(observations, time) for policy, w in zip(self.policies, self.weights, strict=True)]
-        return np.sum(parts, axis=0)
-
-
-@dataclass(frozen=True, eq=False)
-class Softened(Policy):
-    """(1 - epsilon) policy + epsilon uniform: a new policy with its own value, never a repair of the old one.
-
-    Raises:
-        PolicyError: for epsilon outside [0, 1].
-
-    Example:
-        >>> import numpy as np
-        >>> Softened(Always(1), 0.2).bind(n_actions=2).probabilities(np.zeros((1, 1)), np.zeros(1, int))
-        array([[0.1, 0.9]])
-    """
-
-    policy: Policy
-    epsilon: float
-
-    def __init__(self, policy: PolicyLike, epsilon: float) -> None:
-        if not 0 <= epsilon <= 1:
-            raise PolicyError(f"Softened: epsilon is {epsilon}, outside [0, 1].")
-        inner = as_policy(policy)
-        object.__setattr__(self, "policy", inner)
-        object.__setattr__(self, "epsilon", float(epsilon))
-        object.__setattr__(self, "stationary", inner.stationary)
-        object.__setattr__(self, "needs_behavior", inner.needs_behavior)
-
-    def bind(self, n_actions: int, behavior: Policy | None = None) -> Policy:
-        return Softened(self.policy.bind(n_actions, behavior), self.epsilon)
-
-    def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
-        rows = self.policy.probabilities(observations, time)
-        return (1 - self.epsilon) * rows + self.epsilon / rows.shape[1]
+        digest = hashlib.blake2b(self.table.tobytes(), digest_size=3).hexdigest()
+        return f"TabularPolicy({' x '.join(map(str, self.table.shape))} #{digest})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,66 +222,6 @@ class ClassifierPolicy(Policy):
 
     def __str__(self) -> str:
         return f"ClassifierPolicy({type(self.model).__name__})"
-
-
-@dataclass(frozen=True)
-class NaturalCourse(Policy):
-    """The behaviour policy itself: what the clinicians did.
-
-    Example:
-        >>> NaturalCourse().bind(2, behavior=Uniform(2))
-        Uniform(n_actions=2)
-    """
-
-    needs_behavior = True
-
-    def bind(self, n_actions: int, behavior: Policy | None = None) -> Policy:
-        return _require_behavior(self, behavior)
-
-    def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
-        raise PolicyError("NaturalCourse: bind it to a behaviour policy first; estimators do so by themselves.")
-
-
-@dataclass(frozen=True)
-class TiltedPropensity(Policy):
-    """Incremental propensity-score intervention: the odds of treatment multiplied by delta (Kennedy 2019, eq. 1).
-
-    pi(1 | x) = delta e(x) / (delta e(x) + 1 - e(x)), two actions.
-
-    Raises:
-        PolicyError: for delta <= 0 or more than two actions.
-
-    Example:
-        >>> import numpy as np
-        >>> TiltedPropensity(3.0).bind(2, behavior=Uniform(2)).probabilities(np.zeros((1, 1)), np.zeros(1, int))
-        array([[0.25, 0.75]])
-    """
-
-    delta: float
-    behavior: Policy | None = None
-    needs_behavior = True
-
-    def __post_init__(self) -> None:
-        if not (np.isfinite(self.delta) and self.delta > 0):
-            raise PolicyError(f"TiltedPropensity: delta is {self.delta}; an odds multiplier is finite and above 0.")
-
-    def bind(self, n_actions: int, behavior: Policy | None = None) -> Policy:
-        if n_actions != 2:
-            raise PolicyError(f"TiltedPropensity: defined for two actions, the data have {n_actions}.")
-        return replace(self, behavior=_require_behavior(self, behavior))
-
-    def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
-        if self.behavior is None:
-            raise PolicyError("TiltedPropensity: bind it to a behaviour policy first; estimators do so by themselves.")
-        treated = self.behavior.probabilities(observations, time)[:, 1]
-        tilted = self.delta * treated / (self.delta * treated + 1 - treated)
-        return np.column_stack([1 - tilted, tilted])
-
-
-def _require_behavior(policy: Policy, behavior: Policy | None) -> Policy:
-    if behavior is None:
-        raise PolicyError(f"{policy}: is defined by the behaviour policy, and none is known here.")
-    return behavior
 
 
 def _check_index(policy: Policy, what: str, index: NDArray[Any], size: int) -> None:

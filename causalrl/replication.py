@@ -12,7 +12,7 @@ import numpy as np
 from causalrl.data import Trajectories
 from causalrl.errors import DataError
 from causalrl.estimands import as_estimand
-from causalrl.evaluation import Goals, KnowsValues, Recipes, evaluate, named, true_value
+from causalrl.evaluation import Goals, KnowsValues, Recipes, evaluate, named, named_estimators, true_value
 from causalrl.kernels.rng import derive_seed
 from causalrl.policies import Policy, PolicyLike, as_policy
 
@@ -94,7 +94,7 @@ def replicate(
         raise DataError(f"replications: {replications}; at least 1.")
     target_path = _check_path(path)
     goals = {name: as_estimand(goal, discount, horizon) for name, goal in named(policies, "policies").items()}
-    recipes = named(estimators, "estimators")
+    recipes = named_estimators(estimators)
     world = _World(simulator, as_policy(behavior).bind(simulator.n_actions))
     truths = {name: true_value(world, name, goal) for name, goal in goals.items()}
 

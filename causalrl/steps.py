@@ -7,9 +7,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from causalrl.checks import Bools, Ints, first_bad
-from causalrl.errors import CensoringError, TruncationError
+from causalrl.checks import Bools, Ints, array_of, first_bad
+from causalrl.errors import CensoringError, DataError, TruncationError
 
 if TYPE_CHECKING:
     from causalrl.data import Trajectories
@@ -24,6 +25,16 @@ class End(IntEnum):
     """The record stopped (horizon, end of study)."""
     CENSORED = 2
     """Lost to follow-up."""
+
+    @classmethod
+    def codes(cls, field: str, values: ArrayLike) -> list[int]:
+        """Codes from a mixture of codes and names such as "terminated"."""
+        known = {kind.name.lower(): int(kind) for kind in cls} | {int(kind): int(kind) for kind in cls}
+        keys = [value.lower() if isinstance(value, str) else value for value in array_of(field, values).tolist()]
+        for row, key in enumerate(keys):
+            if key not in known:
+                raise DataError(f"{field}: row {row} is {key!r}; allowed are {', '.join(kind.name.lower() for kind in cls)}.")
+        return [known[key] for key in keys]
 
 
 class Steps:

@@ -7,7 +7,8 @@ import pytest
 
 from causalrl.data import End
 from causalrl.errors import DataError, EstimandError, PolicyError
-from causalrl.policies import Always, NaturalCourse, Softened, TabularPolicy, Uniform
+from causalrl.derived_policies import NaturalCourse, Softened
+from causalrl.policies import Always, TabularPolicy, Uniform
 from simulators import ICUSepsis, SepsisSimulator, Simulator, TabularMDP
 
 # States: 0 ill, 1 better, 2 over. Action 0 waits, action 1 treats.

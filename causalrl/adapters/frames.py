@@ -10,6 +10,7 @@ import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrl.checks import check_probabilities, check_probability_rows, integers
 from causalrl.data import End
 from causalrl.errors import DataError
 
@@ -32,7 +33,14 @@ def read_frame(
     covariates = [observations] if isinstance(observations, str) else list(observations)
     logged = [] if propensities is None else [propensities] if isinstance(propensities, str) else list(propensities)
     needed = [id, time, action, reward, *covariates, *logged, *(name for name in (end, cluster) if name is not None)]
+    if not covariates:
+        raise DataError("observations: no column is named; pass the covariates, or one column of integer states.")
     _check_columns(table, needed)
+    integers(action, table[action].to_numpy())
+    if isinstance(propensities, str):
+        check_probabilities(propensities, table[propensities].to_numpy())
+    elif logged:
+        check_probability_rows(", ".join(logged), table.select(logged).to_numpy())
     table = table.with_row_index(_ROW).sort(id, time)
     _check_unique(table, id, time)
 
@@ -45,7 +53,7 @@ def read_frame(
         "actions": table[action].to_numpy(),
         "rewards": table[reward].to_numpy(),
         "offsets": offsets,
-        "end": None if end is None else _ends(table[end].to_list(), offsets, end),
+        "end": None if end is None else End.codes(end, table[end].to_numpy()[offsets[1:] - 1]),
         "behavior_probabilities": _probabilities(table, logged, propensities),
         "ids": labels[starts],
         "clusters": None if cluster is None else _constant(table, cluster, offsets, labels),
@@ -64,12 +72,10 @@ def _check_columns(table: nw.DataFrame[Any], needed: list[str]) -> None:
         column = table[name]
         missing = column.is_null().to_numpy()
         if column.dtype.is_float():
-            missing = missing | column.is_nan().fill_null(True).to_numpy()
+            missing = missing | ~column.is_finite().fill_null(False).to_numpy()
         if missing.any():
             row = int(np.flatnonzero(missing)[0])
-            raise DataError(
-                f"{name}: row {row} of the table is missing; impute it or drop the trajectory before building the data."
-            )
+            raise DataError(f"{name}: row {row} of the table is missing or not finite; impute it or drop the trajectory.")
 
 
 def _check_unique(table: nw.DataFrame[Any], id: str, time: str) -> None:
@@ -81,19 +87,6 @@ def _check_unique(table: nw.DataFrame[Any], id: str, time: str) -> None:
             f"{id}, {time}: rows {rows[j]} and {rows[j + 1]} of the table are both ({ids[j]}, {times[j]}); "
             "merge or drop the repeat, since its order would decide the answer."
         )
-
-
-def _ends(values: list[Any], offsets: NDArray[Any], column: str) -> NDArray[np.int64]:
-    codes = []
-    for stop in offsets[1:]:
-        value = values[stop - 1]
-        name = value.upper() if isinstance(value, str) else value
-        try:
-            codes.append(int(End[name] if isinstance(name, str) else End(name)))
-        except (KeyError, ValueError) as error:
-            allowed = ", ".join(kind.name.lower() for kind in End)
-            raise DataError(f"{column}: {value!r} ends a trajectory; allowed are {allowed}.") from error
-    return np.array(codes, np.int64)
 
 
 def _probabilities(table: nw.DataFrame[Any], logged: list[str], given: str | Sequence[str] | None) -> NDArray[Any] | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from causalrl.errors import CausalRLWarning
@@ -40,7 +39,28 @@ class Note(NamedTuple):
         return f"{self.category.__name__}: {self.message}"
 
 
-def diagnostics_record(notes: Iterable[Note] = (), **values: Any) -> Mapping[str, Any]:
+class Diagnostics(Mapping[str, Any]):
+    """A read-only mapping with exactly `KEYS`."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._values:
+            raise KeyError(f"{key!r}; the diagnostics are {', '.join(KEYS)}")
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Diagnostics({self._values})"
+
+
+def diagnostics_record(notes: Iterable[Note] = (), **values: Any) -> Diagnostics:
     """A read-only mapping with exactly `KEYS`; every note is emitted as a warning and recorded."""
     unknown = set(values) - set(KEYS)
     if unknown:
@@ -48,7 +68,7 @@ def diagnostics_record(notes: Iterable[Note] = (), **values: Any) -> Mapping[str
     noted = tuple(dict.fromkeys(notes))
     for note in noted:
         warnings.warn(note.message, note.category, stacklevel=_level_of_caller())
-    return MappingProxyType({**dict.fromkeys(KEYS), **values, "warnings": tuple(map(str, noted))})
+    return Diagnostics({**dict.fromkeys(KEYS), **values, "warnings": tuple(map(str, noted))})
 
 
 def _level_of_caller() -> int:
@@ -68,13 +88,13 @@ _WORSE: dict[str, Callable[..., float]] = {
 }
 
 
-def joint_diagnostics(a: Mapping[str, Any], b: Mapping[str, Any]) -> Mapping[str, Any]:
+def joint_diagnostics(a: Mapping[str, Any], b: Mapping[str, Any]) -> Diagnostics:
     """Of an estimate made of two: the worse of each figure, and the warnings of both."""
     joint = {key: rule(known) for key, rule in _WORSE.items() if (known := [d[key] for d in (a, b) if d[key] is not None])}
-    return MappingProxyType({**merged_diagnostics(a, b), **joint})
+    return Diagnostics({**merged_diagnostics(a, b), **joint})
 
 
-def merged_diagnostics(a: Mapping[str, Any], b: Mapping[str, Any]) -> Mapping[str, Any]:
+def merged_diagnostics(a: Mapping[str, Any], b: Mapping[str, Any]) -> Diagnostics:
     """Of two shards: what they have in common, and the warnings of both; figures of the whole cannot be had from parts."""
     same = {key: a[key] for key in ("behavior", "folds") if a[key] == b[key]}
-    return MappingProxyType({**dict.fromkeys(KEYS), **same, "warnings": tuple(dict.fromkeys([*a["warnings"], *b["warnings"]]))})
+    return Diagnostics({**dict.fromkeys(KEYS), **same, "warnings": tuple(dict.fromkeys([*a["warnings"], *b["warnings"]]))})

@@ -11,7 +11,7 @@ from causalrl.errors import OverlapWarning
 FEW = 30
 """Below this effective sample size an estimate is flagged, where the data hold at least twice as many trajectories."""
 LARGE_SHARE = 0.2
-"""Above this share of the total weight in one trajectory, an estimate is flagged."""
+"""Above this share of the total weight in one trajectory (and above two of n), an estimate is flagged."""
 HEAVY_TAIL = 0.7
 """Above this Pareto index the weighted mean converges too slowly to be trusted (Vehtari et al. 2024)."""
 
@@ -65,7 +65,7 @@ def overlap_notes(n: int, ess: float, share: float, tail: float | None) -> list[
         notes.append(
             Note(OverlapWarning, f"the weights are worth {ess:.1f} of {n} trajectories; target and behaviour hardly overlap.")
         )
-    if share > LARGE_SHARE:
+    if share > max(LARGE_SHARE, 2 / n):
         notes.append(Note(OverlapWarning, f"one trajectory carries {share:.0%} of the weight."))
     if tail is not None and tail > HEAVY_TAIL:
         notes.append(

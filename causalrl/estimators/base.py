@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy as np
 from causalrl.checks import Floats
 from causalrl.data import Trajectories
 from causalrl.diagnostics.record import Note, diagnostics_record
-from causalrl.errors import EstimandError, WeightOverflowError
+from causalrl.errors import CausalRLError, EstimandError, WeightOverflowError
 from causalrl.estimands import ATE, CATE, Estimand, EstimandLike, PolicyValue, as_estimand
 from causalrl.estimate import Estimate
 from causalrl.inference.base import Evidence
@@ -80,6 +82,10 @@ class Estimator(ABC):
         return label(self)
 
 
+class IgnoresPolicy:
+    """Marks an estimator whose value does not depend on the target, so that it has no contrasts."""
+
+
 @dataclass(frozen=True, eq=False)
 class FittedEstimator:
     """An estimator bound to data.
@@ -98,6 +104,8 @@ class FittedEstimator:
             return self.estimator.effect(self.nuisances, estimand)
         if isinstance(estimand, PolicyValue):
             return self.estimator.policy_value(self.nuisances, estimand)
+        if isinstance(self.estimator, IgnoresPolicy):
+            raise EstimandError(f"{self.estimator}: gives every policy the same value; its contrasts are 0.")
         contrast = estimand.contrast() if isinstance(estimand, ATE) else estimand
         value = self.estimator.policy_value(self.nuisances, contrast.policy)
         return value - self.estimator.policy_value(self.nuisances, contrast.reference)
@@ -114,7 +122,15 @@ class Refitted:
     def __call__(self, counts: Floats) -> Floats:
         data = self.nuisances.data
         resamples = (Nuisances.resampled(data, self.nuisances.seed, row[data.clusters]) for row in counts)
-        return np.array([self.estimator.point(nuisances, self.goal) for nuisances in resamples])
+        return np.array([value_or_nan(partial(self.estimator.point, nuisances, self.goal)) for nuisances in resamples])
+
+
+def value_or_nan(compute: Callable[[], float]) -> float:
+    """A refit's value; NaN where the resample has none, which the interval counts and refuses."""
+    try:
+        return compute()
+    except CausalRLError:
+        return float("nan")
 
 
 def estimate_from_score(estimator: Estimator, nuisances: Nuisances, goal: PolicyValue, score: Score) -> Estimate:

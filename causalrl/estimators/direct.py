@@ -8,7 +8,7 @@ import numpy as np
 
 from causalrl.checks import Floats
 from causalrl.diagnostics.record import Note, diagnostics_record
-from causalrl.errors import EstimandError
+from causalrl.errors import CausalRLError, EstimandError
 from causalrl.estimands import CATE, PolicyValue
 from causalrl.estimate import Estimate
 from causalrl.estimators.base import Estimator, Refitted, Score, estimate_from_score, goal_label
@@ -78,6 +78,9 @@ class DirectMethod(Estimator):
             )
         if goal.at.ndim != data.observations.ndim or goal.at.shape[1:] != data.observations.shape[1:]:
             raise EstimandError(f"CATE: at has shape {goal.at.shape}, but the covariates have {data.observations.shape}.")
+        if data.tabular and ((goal.at < 0) | (goal.at >= data.n_states)).any():
+            row = int(np.flatnonzero((goal.at < 0) | (goal.at >= data.n_states))[0])
+            raise EstimandError(f"CATE: at row {row} is state {goal.at[row]}; the data have states 0 to {data.n_states - 1}.")
         for arm in (goal.treated, goal.control):
             if not 0 <= arm < data.n_actions:
                 raise EstimandError(f"CATE: arm {arm} is none of the data's actions 0 to {data.n_actions - 1}.")
@@ -119,4 +122,10 @@ class RefittedEffect:
     def __call__(self, counts: Floats) -> Floats:
         data = self.nuisances.data
         resamples = (Nuisances.resampled(data, self.nuisances.seed, row[data.clusters]) for row in counts)
-        return np.stack([self.estimator.effect_at(nuisances, self.goal) for nuisances in resamples])
+        return np.stack([self._effect(nuisances) for nuisances in resamples])
+
+    def _effect(self, nuisances: Nuisances) -> Floats:
+        try:
+            return self.estimator.effect_at(nuisances, self.goal)
+        except CausalRLError:
+            return np.full(len(self.goal.at), np.nan)

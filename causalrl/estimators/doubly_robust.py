@@ -55,7 +55,7 @@ class DR(DoublyRobustEstimator):
     Example:
         >>> import causalrl as crl
         >>> data = crl.Trajectories.from_arrays([0, 0], [0, 1], [1.0, 3.0], [0, 1, 2], behavior_probabilities=[0.5, 0.5])
-        >>> crl.DR(q=crl.TabularQ()).estimate(data, crl.Always(1)).value
+        >>> crl.DR(q=crl.KnownQ([[1.0, 3.0]])).estimate(data, crl.Always(1)).value
         3.0
     """
 
@@ -75,7 +75,7 @@ class WDR(DoublyRobustEstimator):
     Example:
         >>> import causalrl as crl
         >>> data = crl.Trajectories.from_arrays([0, 0], [0, 1], [1.0, 3.0], [0, 1, 2], behavior_probabilities=[0.5, 0.5])
-        >>> crl.WDR(q=crl.TabularQ()).estimate(data, crl.Uniform(2)).value
+        >>> crl.WDR(q=crl.KnownQ([[1.0, 3.0]])).estimate(data, crl.Uniform(2)).value
         2.0
     """
 

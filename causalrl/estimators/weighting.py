@@ -17,7 +17,7 @@ from causalrl.diagnostics.weights import largest_share, overlap_notes, tail_inde
 from causalrl.errors import EstimatedBehaviorWarning, InSampleWarning, OverlapWarning, SupportError, WeightOverflowError
 from causalrl.estimands import PolicyValue
 from causalrl.estimate import Estimate
-from causalrl.estimators.base import Estimator, Score, estimate_from_score, weighted_point
+from causalrl.estimators.base import Estimator, IgnoresPolicy, Score, estimate_from_score, weighted_point
 from causalrl.inference.functionals import ADD, Combined, Functional, RatioSum, Sum
 from causalrl.kernels.ragged import (
     discounted_returns,
@@ -277,7 +277,7 @@ class PDWIS(ImportanceEstimator):
 
 
 @dataclass(frozen=True)
-class OnPolicyMean(Estimator):
+class OnPolicyMean(IgnoresPolicy, Estimator):
     """Mean return of the logged trajectories, whatever the target: the baseline that every other estimator must explain.
 
     Example:

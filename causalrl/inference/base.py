@@ -146,5 +146,7 @@ def make_interval(evidence: Evidence, level: float, method: IntervalMethod) -> I
     """The interval, after its level is checked."""
     if not 0 < level < 1:
         raise IntervalError(f"level: {level} is outside (0, 1); write 0.95 for 95%.")
+    if isinstance(method, type) or not hasattr(method, "limits"):
+        raise IntervalError(f"method: {method!r} makes no interval; pass an object such as Wald() or PercentileBootstrap(1000).")
     low, high = method.limits(evidence, level)
     return Interval(low, high, level, method)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalrl.checks import Floats
+from causalrl.checks import Floats, whole_number
 from causalrl.errors import IntervalError
 from causalrl.inference.base import Evidence
 from causalrl.inference.functionals import Functional
@@ -33,7 +33,7 @@ class PercentileBootstrap:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_replicates(self.replicates)
+        _check_replicates(self.replicates, self.seed)
 
     def values(self, evidence: Evidence) -> Floats:
         """(B,) replicate values."""
@@ -65,7 +65,7 @@ class StudentizedBootstrap:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_replicates(self.replicates)
+        _check_replicates(self.replicates, self.seed)
 
     def limits(self, evidence: Evidence, level: float) -> tuple[float, float]:
         functional, _ = evidence.smooth()
@@ -104,7 +104,7 @@ class RefitBootstrap:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_replicates(self.replicates)
+        _check_replicates(self.replicates, self.seed)
 
     def limits(self, evidence: Evidence, level: float) -> tuple[float | Floats, float | Floats]:
         low, high = np.quantile(evidence.refitted(self.replicates, self.seed), _tails(level), axis=0)
@@ -115,9 +115,9 @@ def _tails(level: float) -> tuple[float, float]:
     return (1 - level) / 2, (1 + level) / 2
 
 
-def _check_replicates(replicates: int) -> None:
-    if replicates < 2:
-        raise IntervalError(f"replicates: {replicates}; a bootstrap needs at least 2, and 1000 for a 95% interval.")
+def _check_replicates(replicates: int, seed: int) -> None:
+    whole_number("replicates", replicates, 2, IntervalError)
+    whole_number("seed", seed, 0, IntervalError)
 
 
 def _finite_values(functional: Functional, means: Floats) -> Floats:

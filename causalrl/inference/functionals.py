@@ -196,6 +196,19 @@ class Exp:
 
 
 @dataclass(frozen=True)
+class Reciprocal:
+    """scale / x."""
+
+    scale: float
+
+    def apply(self, x: Floats) -> Floats:
+        return self.scale / x
+
+    def derivative(self, x: Floats) -> Floats:
+        return -self.scale / x**2
+
+
+@dataclass(frozen=True)
 class Affine:
     """scale x + shift."""
 

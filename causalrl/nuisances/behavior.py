@@ -6,6 +6,7 @@ the change of the estimate that each logged decision causes through the fit.
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,6 +35,9 @@ class BehaviorFit(Policy):
     notes: tuple[Note, ...] = ()
     corrects: bool = False
     exact: bool = False
+
+    def __str__(self) -> str:
+        return "the behaviour policy"
 
     def logged(self, steps: Steps, rows: Bools) -> Floats:
         """Probability of each logged action at the chosen rows of M steps."""
@@ -88,9 +92,11 @@ def as_behavior(behavior: BehaviorLike | None, data: Trajectories) -> BehaviorMo
         if data.behavior_probabilities is not None:
             return Logged()
         return Counts() if data.tabular else Logit()
+    if isinstance(behavior, type):
+        raise EstimandError(f"behavior: {behavior.__name__} is a class; pass an object, {behavior.__name__}(...).")
     if hasattr(behavior, "predict_proba"):
         return Classifier(behavior)
-    if isinstance(behavior, Policy) or not hasattr(behavior, "fit"):
+    if not hasattr(behavior, "known") or "steps" not in inspect.signature(behavior.fit).parameters:
         raise EstimandError(
             f"behavior: {behavior!r} is no behaviour model; pass Logged(), Counts(), Logit(), KnownPropensity(policy) or a "
             "classifier."
@@ -124,8 +130,6 @@ class Logged:
 
 class LoggedFit(BehaviorFit):
     """Logged probabilities: known at the logged steps only, and there perhaps of the logged action only."""
-
-    stationary = False
 
     def __init__(self, steps: Steps) -> None:
         assert steps.data.behavior_probabilities is not None
@@ -261,19 +265,19 @@ class Classifier:
     known: bool = field(default=False, init=False, repr=False)
 
     def fit(self, steps: Steps, weights: Floats, seed: int) -> BehaviorFit:
-        from causalrl.nuisances.regression import seeded_clone
+        from causalrl.nuisances.regression import fit_noting, seeded_clone
 
         rows = np.repeat(np.arange(len(steps)), weights.astype(np.int64))
         features = steps.data.features(steps.observations)
-        model = seeded_clone(self.model, seed).fit(features[rows], steps.actions[rows])
-        return ClassifierFit(model, steps.data)
+        model, notes = fit_noting(seeded_clone(self.model, seed), features[rows], steps.actions[rows])
+        return ClassifierFit(model, steps.data, notes)
 
 
 class ClassifierFit(BehaviorFit):
     """Predicted class probabilities."""
 
-    def __init__(self, model: Any, data: Trajectories) -> None:
-        self._model, self._data = model, data
+    def __init__(self, model: Any, data: Trajectories, notes: tuple[Note, ...]) -> None:
+        self._model, self._data, self.notes = model, data, notes
 
     @cached_property
     def _classes(self) -> Ints:

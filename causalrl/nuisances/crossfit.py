@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,15 +10,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from causalrl.checks import Bools, Floats, Ints
+from causalrl.checks import Bools, Floats, Ints, whole_number
 from causalrl.data import Steps, Trajectories
+from causalrl.derived_policies import NaturalCourse
 from causalrl.diagnostics.record import Note
 from causalrl.errors import DataError, EstimandError, EstimatedBehaviorWarning, SupportError, SupportWarning, TerminationWarning
 from causalrl.kernels.ragged import cumulative_log_weights
 from causalrl.kernels.rng import derive_seed
 from causalrl.nuisances.behavior import BehaviorFit, BehaviorLike, BehaviorModel, LoggedFit, as_behavior
 from causalrl.nuisances.value import QFunction, Target, ValueModel, ValueProblem, expected_value
-from causalrl.policies import NaturalCourse, Policy
+from causalrl.policies import Policy
 
 Fit = TypeVar("Fit")
 
@@ -126,7 +128,7 @@ class Nuisances:
         return cls(data.take(drawn), seed, counts[drawn])
 
     def __init__(self, data: Trajectories, seed: int = 0, weights: Floats | None = None) -> None:
-        self.data, self.seed, self.weights = data, seed, weights
+        self.data, self.seed, self.weights = data, whole_number("seed", seed, 0), weights
         self._memo: dict[Hashable, Any] = {}
         self._kept: list[Any] = []
 
@@ -157,6 +159,11 @@ class Nuisances:
         """Folds that split clusters at random, the same for every nuisance."""
         return self._once(("folds", count, horizon), lambda: self._make_folds(count, horizon))
 
+    def _count(self, model: BehaviorModel | ValueModel, folds: int | None) -> int:
+        if model.known:
+            return 1
+        return min(model.default_folds, self._n_clusters) if folds is None else folds
+
     def _make_folds(self, count: int, horizon: int | None) -> list[Fold]:
         steps = self.steps(horizon)
         weights = np.ones(len(steps)) if self.weights is None else self.weights[steps.trajectory]
@@ -172,7 +179,7 @@ class Nuisances:
     def behavior(self, behavior: BehaviorLike | None, folds: int | None, horizon: int | None) -> FittedBehavior:
         """The behaviour policy; `folds` None is the model's default."""
         model = as_behavior(behavior, self.data)
-        count = 1 if model.known else folds or min(model.default_folds, self._n_clusters)
+        count = self._count(model, folds)
         return self._once(("behavior", self._same(model), count, horizon), lambda: self._fit_behavior(model, count, horizon))
 
     def _fit_behavior(self, model: BehaviorModel, count: int, horizon: int | None) -> FittedBehavior:
@@ -184,15 +191,17 @@ class Nuisances:
         impossible = ~(logged > 0)
         if impossible.any():
             j = int(np.flatnonzero(impossible)[0])
+            mend = "Correct the policy." if model.known else "Use folds=1, pool rare actions, or a smoother model."
             raise SupportError(
                 f"behavior: {model} gives the logged action {steps.actions[j]} of step {steps.rows[j]} (trajectory "
-                f"{self.data.ids[steps.trajectory[j]]}, t = {steps.time[j]}) probability 0, yet it was taken. Use folds=1, pool "
-                "rare actions, or a smoother model."
+                f"{self.data.ids[steps.trajectory[j]]}, t = {steps.time[j]}) probability 0, yet it was taken. {mend}"
             )
         return FittedBehavior(model, steps, folds, fits, logged)
 
     def target(self, policy: Policy, behavior: BehaviorLike | None, horizon: int | None) -> Target:
         """The bound target; one that is defined through the behaviour policy is bound to its fit on all trajectories."""
+        if self.data.n_actions == 0:
+            raise DataError("actions: they are continuous, and estimators need discrete ones; bin them into integers first.")
         if not policy.needs_behavior:
             make = lambda: Target(policy.bind(self.data.n_actions), self.steps(horizon))  # noqa: E731
             return self._once(("target", self._same(policy), horizon), make)
@@ -240,11 +249,10 @@ class Nuisances:
         Where the target is the learned behaviour policy itself, V is Q of the logged action, a draw from that policy: doubly
         robust sums then telescope to the return. A Q of NaN belongs to an action that the target never takes (weight 0).
         """
-        if not hasattr(model, "fit") or not hasattr(model, "default_folds"):
-            raise EstimandError(f"q: {model!r} is no value model; wrap a regressor as PerAction(regressor) or Pooled(regressor).")
+        _check_value_model(model)
         steps = target.steps
         problem = ValueProblem(target, np.empty(0), discount, steps.horizon, self.seed)
-        count = 1 if model.known else folds or min(model.default_folds, self._n_clusters)
+        count = self._count(model, folds)
         shared = model.known or not problem.sequential
         key = ("q", self._same(model), count, steps.horizon, *(() if shared else (target, discount)))
         q, q_final, notes = self._once(key, lambda: self._fit_q(model, target, discount, count))
@@ -292,3 +300,10 @@ def _ends_note(model: ValueModel, steps: Steps) -> list[Note]:
         "any step. If only the record stopped, build the data with end=TRUNCATED; else use TabularQ(by_time=True)."
     )
     return [Note(TerminationWarning, text)]
+
+
+def _check_value_model(model: Any) -> None:
+    if isinstance(model, type):
+        raise EstimandError(f"q: {model.__name__} is a class; pass an object, {model.__name__}(...).")
+    if not hasattr(model, "default_folds") or "problem" not in inspect.signature(model.fit).parameters:
+        raise EstimandError(f"q: {model!r} is no value model; wrap a regressor as PerAction(regressor) or Pooled(regressor).")

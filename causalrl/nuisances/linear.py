@@ -47,9 +47,10 @@ class LinearQ:
             steps.known,
             basis.at(steps.next_observations),
         )
-        policy = problem.target.all_next(problem.horizon)
+        policy = problem.target.all_next(_horizon(problem))
         actions = steps.data.n_actions
-        if problem.horizon is None:
+        horizon = _horizon(problem)
+        if horizon is None:
             theta = stationary_linear_q(*common, policy[0], problem.weights, actions, problem.discount)[None]
             if np.isnan(theta).all():
                 raise EstimandError(
@@ -57,7 +58,7 @@ class LinearQ:
                     "target may take logged actions only. Pass a horizon, a discount below 1, or another target."
                 )
         else:
-            theta = finite_horizon_linear_q(*common, policy, problem.weights, actions, problem.horizon, problem.discount)
+            theta = finite_horizon_linear_q(*common, policy, problem.weights, actions, horizon, problem.discount)
         return _LinearQFunction(basis, theta)
 
     def refit_start_values(self, problem: ValueProblem, weights: Floats) -> Floats:
@@ -70,14 +71,19 @@ class LinearQ:
             steps.continues,
             steps.known,
             basis.at(steps.next_observations),
-            problem.target.all_next(problem.horizon),
+            problem.target.all_next(_horizon(problem)),
             basis.at(steps.observations[steps.first]),
             problem.target.at_steps[steps.first],
             steps.trajectory,
             weights,
-            problem.horizon or 0,
+            _horizon(problem) or 0,
             problem.discount,
         )
+
+
+def _horizon(problem: ValueProblem) -> int | None:
+    """That of the estimand; 1 where no step has a future, so that the fit is a plain regression."""
+    return problem.horizon if problem.sequential else 1
 
 
 class _Basis:

@@ -35,8 +35,8 @@ class Logit:
 
     Example:
         >>> import numpy as np, causalrl as crl
-        >>> x = np.array([[0.0], [1.0], [2.0], [3.0]])
-        >>> study = crl.Trajectories.from_cross_section(x, [0, 1, 0, 1], [0.0, 1.0, 0.0, 1.0])
+        >>> x = np.tile([[0.0], [1.0], [2.0], [3.0]], (50, 1))
+        >>> study = crl.Trajectories.from_cross_section(x, [0, 1, 0, 1] * 50, [0.0, 1.0, 0.0, 1.0] * 50)
         >>> round(crl.IPW(propensity=crl.Logit()).estimate(study, crl.ATE()).value, 6)
         1.0
     """

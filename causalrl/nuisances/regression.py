@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,21 @@ def seeded_clone(learner: Any, seed: int) -> Any:
     copy = clone(learner)
     open_states = [name for name, value in copy.get_params().items() if name.split("__")[-1] == "random_state" and value is None]
     return copy.set_params(**{name: derive_seed(seed, name) % 2**32 for name in open_states}) if open_states else copy
+
+
+def fit_noting(learner: Any, features: Floats, targets: NDArray[Any]) -> tuple[Any, tuple[Note, ...]]:
+    """Fit a scikit-learn learner; its convergence warnings become notes."""
+    from sklearn.exceptions import ConvergenceWarning as Unconverged
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", Unconverged)
+        learner.fit(features, targets)
+    for item in caught:
+        if not issubclass(item.category, Unconverged):
+            warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
+    unconverged = any(issubclass(item.category, Unconverged) for item in caught)
+    note = Note(ConvergenceWarning, f"{type(learner).__name__} stopped before it converged.")
+    return learner, (note,) if unconverged else ()
 
 
 def is_linear(learner: Any) -> bool:
@@ -66,17 +82,19 @@ class PerAction:
         self, data: Trajectories, observations: NDArray[Any], actions: Ints, targets: Floats, seed: int
     ) -> _PerActionFit:
         features = data.features(observations)
-        models = {
-            a: seeded_clone(self.regressor, derive_seed(seed, a)).fit(features[actions == a], targets[actions == a])
+        fits = {
+            a: fit_noting(seeded_clone(self.regressor, derive_seed(seed, a)), features[actions == a], targets[actions == a])
             for a in map(int, np.unique(actions))
         }
-        return _PerActionFit(data, models)
+        notes = tuple(note for _, noted in fits.values() for note in noted)
+        return _PerActionFit(data, {a: model for a, (model, _) in fits.items()}, notes)
 
 
 @dataclass(frozen=True, eq=False)
 class _PerActionFit:
     data: Trajectories
     models: dict[int, Any]
+    notes: tuple[Note, ...]
 
     def __call__(self, observations: NDArray[Any]) -> Floats:
         features = self.data.features(observations)
@@ -114,14 +132,15 @@ class Pooled:
         return _fit_by_iteration(problem, self.max_iterations, self._fit_once)
 
     def _fit_once(self, data: Trajectories, observations: NDArray[Any], actions: Ints, targets: Floats, seed: int) -> _PooledFit:
-        model = seeded_clone(self.regressor, seed).fit(_with_action(data, observations, actions), targets)
-        return _PooledFit(data, model)
+        model, notes = fit_noting(seeded_clone(self.regressor, seed), _with_action(data, observations, actions), targets)
+        return _PooledFit(data, model, notes)
 
 
 @dataclass(frozen=True, eq=False)
 class _PooledFit:
     data: Trajectories
     model: Any
+    notes: tuple[Note, ...]
 
     def __call__(self, observations: NDArray[Any]) -> Floats:
         columns = [
@@ -135,7 +154,20 @@ def _with_action(data: Trajectories, observations: NDArray[Any], actions: Ints) 
     return np.column_stack([data.features(observations), np.eye(data.n_actions)[actions][:, 1:]])
 
 
-FitOnce = Callable[[Trajectories, NDArray[Any], Ints, Floats, int], Callable[[NDArray[Any]], Floats]]
+class Layer(Protocol):
+    """A fitted regression of Q."""
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """Warnings of the fit."""
+        ...
+
+    def __call__(self, observations: NDArray[Any]) -> Floats:
+        """(K, A)."""
+        ...
+
+
+FitOnce = Callable[[Trajectories, NDArray[Any], Ints, Floats, int], Layer]
 
 
 def _fit_by_iteration(problem: ValueProblem, max_iterations: int, fit_once: FitOnce) -> QFunction:
@@ -148,7 +180,7 @@ def _fit_by_iteration(problem: ValueProblem, max_iterations: int, fit_once: FitO
     rows = rows[steps.known[rows]]
     there = problem.target.there
 
-    def layer(following: Callable[[NDArray[Any]], Floats], t: int, stage: int) -> tuple[Callable[[NDArray[Any]], Floats], Floats]:
+    def layer(following: Layer, t: int, stage: int) -> tuple[Layer, Floats]:
         targets = steps.rewards.copy()
         policy = problem.target.at_next(t + 1)[there]
         targets[there] += problem.discount * expected_value(following(steps.next_observations[there]), policy)
@@ -182,8 +214,12 @@ def _fit_by_iteration(problem: ValueProblem, max_iterations: int, fit_once: FitO
 class _LayeredQ(QFunction):
     """One fitted regression for each time; the last serves all later times."""
 
-    layers: Sequence[Callable[[NDArray[Any]], Floats]]
-    notes: tuple[Note, ...] = ()
+    layers: Sequence[Layer]
+    trouble: tuple[Note, ...] = ()
+
+    @property
+    def notes(self) -> tuple[Note, ...]:  # type: ignore[override]
+        return self.trouble + tuple(note for layer in self.layers for note in layer.notes)
 
     def q(self, observations: NDArray[Any], time: Ints) -> Floats:
         index = np.minimum(time, len(self.layers) - 1)

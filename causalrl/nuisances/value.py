@@ -196,6 +196,8 @@ class _KnownQFunction(QFunction):
             rows: Floats = np.asarray(self.source(observations, time), dtype=np.float64)
         elif observations.ndim != 1:
             raise DataError("KnownQ: a table needs integer states, and the observations are vectors; pass a function.")
+        elif int(observations.max(initial=0)) >= self.source.shape[-2]:
+            raise DataError(f"KnownQ: the table has {self.source.shape[-2]} states, not state {observations.max()}.")
         elif self.source.ndim == 3 and int(time.max(initial=0)) >= len(self.source):
             raise DataError(f"KnownQ: the table ends at t = {len(self.source) - 1}, and Q is asked at t = {time.max()}.")
         else:
