@@ -273,7 +273,10 @@ class Trajectories:
 
     def take(self, trajectories: ArrayLike) -> Trajectories:
         """The trajectories with these indices, in this order (a shard, a permutation, a resample), or where a mask is true."""
-        chosen = np.arange(self.n)[np.asarray(trajectories)]
+        index = array_of("trajectories", trajectories)
+        if not index.size or index.dtype.kind not in "iub":
+            raise DataError(f"trajectories: {index!r}; pass at least one index, or a mask, since a data set is never empty.")
+        chosen = np.arange(self.n)[index]
         lengths = self.lengths[chosen]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         rows = np.repeat(self.offsets[chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,39 +126,33 @@ class Estimate:
         return make_interval(self.evidence, level, self.default_method if method is None else method)
 
     def __add__(self, other: Estimate | float) -> Estimate:
-        return (
-            self._combine(ADD, other)
-            if isinstance(other, Estimate)
-            else self._shift(1.0, float(other), f"{self.estimand} + {other}")
-        )
+        if isinstance(other, Estimate):
+            return self._combine(ADD, other)
+        return self._transform(Affine(1.0, _number(other)), f"{self.estimand} + {other}")
 
     def __sub__(self, other: Estimate | float) -> Estimate:
-        return (
-            self._combine(SUBTRACT, other)
-            if isinstance(other, Estimate)
-            else self._shift(1.0, -float(other), f"{self.estimand} - {other}")
-        )
+        if isinstance(other, Estimate):
+            return self._combine(SUBTRACT, other)
+        return self._transform(Affine(1.0, -_number(other)), f"{self.estimand} - {other}")
 
     def __mul__(self, other: Estimate | float) -> Estimate:
-        return (
-            self._combine(MULTIPLY, other)
-            if isinstance(other, Estimate)
-            else self._shift(float(other), 0.0, f"{other} {self.estimand}")
-        )
+        if isinstance(other, Estimate):
+            return self._combine(MULTIPLY, other)
+        return self._transform(Affine(_number(other), 0.0), f"{other} {self.estimand}")
 
     def __truediv__(self, other: Estimate | float) -> Estimate:
-        divisor = other.value if isinstance(other, Estimate) else other
-        if np.any(np.asarray(divisor) == 0):
-            raise EstimandError("division: the denominator is 0, so that the ratio does not exist; report the difference.")
-        return self._combine(DIVIDE, other) if isinstance(other, Estimate) else self * (1 / other)
+        if isinstance(other, Estimate):
+            _refuse_zero(other.value)
+            return self._combine(DIVIDE, other)
+        _refuse_zero(_number(other))
+        return self._transform(Affine(1 / other, 0.0), f"{self.estimand} / {other}")
 
     def __rtruediv__(self, other: float) -> Estimate:
-        if np.any(np.asarray(self.value) == 0):
-            raise EstimandError("division: the denominator is 0, so that the ratio does not exist; report the difference.")
-        return self._transform(Reciprocal(float(other)), f"{other} / {self.estimand}")
+        _refuse_zero(self.value)
+        return self._transform(Reciprocal(_number(other)), f"{other} / {self.estimand}")
 
     def __neg__(self) -> Estimate:
-        return self._shift(-1.0, 0.0, f"-{self.estimand}")
+        return self._transform(Affine(-1.0, 0.0), f"-{self.estimand}")
 
     def __radd__(self, other: float) -> Estimate:
         return self + other
@@ -177,9 +172,6 @@ class Estimate:
     def exp(self) -> Estimate:
         """Exponential, by the delta method."""
         return self._transform(Exp(), f"exp({self.estimand})")
-
-    def _shift(self, scale: float, shift: float, label: str) -> Estimate:
-        return self._transform(Affine(scale, shift), label)
 
     def _transform(self, transformation: Transformation, label: str) -> Estimate:
         evidence = transform(self.evidence, transformation)
@@ -254,6 +246,17 @@ class Estimate:
         from causalrl.report.html import estimate_html
 
         return estimate_html(self)
+
+
+def _number(value: float) -> float:
+    if not isinstance(value, Real):
+        raise TypeError(f"an estimate combines with estimates and numbers, not with {type(value).__name__}")
+    return float(value)
+
+
+def _refuse_zero(divisor: float | Floats) -> None:
+    if np.any(np.asarray(divisor) == 0):
+        raise EstimandError("division: the denominator is 0, so that the ratio does not exist; report the difference.")
 
 
 def _merge_two(a: Estimate, b: Estimate) -> Estimate:

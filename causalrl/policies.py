@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrl.checks import Floats, Ints, check_probability_rows, numeric, whole_number
-from causalrl.errors import PolicyError
+from causalrl.errors import CausalRLError, PolicyError
 
 PolicyFunction: TypeAlias = Callable[[NDArray[Any], Ints], Floats]
 
@@ -58,8 +58,10 @@ def action_probabilities(policy: Policy, observations: NDArray[Any], time: Ints,
     """
     try:
         rows = np.asarray(policy.probabilities(observations, time), dtype=np.float64)
-    except TypeError as error:
-        raise PolicyError(f"policy {policy}: returned no numbers ({error}); return probabilities (M, n_actions).") from error
+    except (TypeError, ValueError) as error:
+        if isinstance(error, CausalRLError):
+            raise
+        raise PolicyError(f"policy {policy}: is not numeric ({error}); return probabilities (M, n_actions).") from error
     if rows.shape != (len(observations), n_actions):
         raise PolicyError(
             f"policy {policy}: probabilities have shape {rows.shape}, expected ({len(observations)}, {n_actions}): "

@@ -27,6 +27,7 @@ ORDER = (
     ("steps",),
     ("data",),
     ("policies",),
+    ("derived_policies",),
     ("estimands",),
     ("inference", "diagnostics"),
     ("estimate",),

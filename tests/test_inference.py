@@ -321,7 +321,6 @@ def test_arithmetic_that_is_refused() -> None:
         a.value = 2.0  # type: ignore[misc]
 
 
-@pytest.mark.xfail(reason="an operand goes through float(), which reads text")
 def test_text_is_no_number() -> None:
     a = crl.WIS().estimate(logged(), GOAL)
     with pytest.raises(TypeError):

@@ -141,14 +141,7 @@ def test_a_reward_shift_moves_the_value_by_its_discounted_sum(estimator: crl.Est
     "q",
     [
         crl.TabularQ(),
-        pytest.param(
-            crl.LinearQ(),
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="the smallest coefficients, intercept included, pull a (state, action) that never occurs towards 0",
-                raises=AssertionError,
-            ),
-        ),
+        crl.LinearQ(),
     ],
     ids=str,
 )

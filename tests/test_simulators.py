@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from causalrl.data import End
-from causalrl.errors import DataError, EstimandError, PolicyError
 from causalrl.derived_policies import NaturalCourse, Softened
+from causalrl.errors import DataError, EstimandError, PolicyError
 from causalrl.policies import Always, TabularPolicy, Uniform
 from simulators import ICUSepsis, SepsisSimulator, Simulator, TabularMDP
 

@@ -75,7 +75,10 @@ def _check_columns(table: nw.DataFrame[Any], needed: list[str]) -> None:
             missing = missing | ~column.is_finite().fill_null(False).to_numpy()
         if missing.any():
             row = int(np.flatnonzero(missing)[0])
-            raise DataError(f"{name}: row {row} of the table is missing or not finite; impute it or drop the trajectory.")
+            value = column.to_list()[row]
+            raise DataError(
+                f"{name}: row {row} of the table is missing or not finite ({value}); impute it or drop the trajectory."
+            )
 
 
 def _check_unique(table: nw.DataFrame[Any], id: str, time: str) -> None:

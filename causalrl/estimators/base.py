@@ -137,7 +137,9 @@ def estimate_from_score(estimator: Estimator, nuisances: Nuisances, goal: Policy
     """The estimate that follows from a score."""
     value = float(score.functional.value(score.moments.mean(axis=0)))
     if not np.isfinite(value):
-        raise WeightOverflowError(f"weights: {estimator} is {value}, beyond the largest float. Use WIS, PDWIS or WDR.")
+        raise WeightOverflowError(
+            f"weights: {estimator} is {value}, beyond the largest float. Use a self-normalised one (WIS, WDR)."
+        )
     refit = Refitted(estimator, nuisances, goal)
     evidence = Evidence(value, nuisances.data.clusters, score.functional, score.moments, refit, seed=nuisances.seed)
     diagnostics = diagnostics_record(score.notes, **score.diagnostics)

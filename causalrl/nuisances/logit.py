@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrl.checks import Bools, Floats, Ints
+from causalrl.checks import Bools, Floats, Ints, first_bad
 from causalrl.data import Steps, Trajectories
 from causalrl.diagnostics.record import Note
 from causalrl.errors import ConvergenceWarning, DataError, SeparationError, SeparationWarning
 from causalrl.kernels.logit import information, newton_logit, score_rows, softmax_rows
 from causalrl.nuisances.behavior import BehaviorFit
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TOLERANCE = 1e-9
 _MAX_ITERATIONS = 100
@@ -81,14 +84,18 @@ def _notes(change: float, iterations: int, design: Design, coefficients: Floats,
 
 
 class Design:
-    """The design matrix of a formula, in a standardised basis of full rank, on which the fitted probabilities do not depend."""
+    """The design matrix of a formula, in a standardised basis of full rank, on which the fitted probabilities do not depend.
+
+    Without an intercept (a formula ending in `- 1`) columns are scaled but not centred.
+    """
 
     def __init__(self, formula: str | None, steps: Steps) -> None:
         self._data = steps.data
         self._info = None if formula is None else _formula_info(formula, steps)
         raw, self.names = self.columns(steps.observations)
-        self._center = raw.mean(axis=0)
-        spread = raw.std(axis=0)
+        self._intercept = self._info is None or "Intercept" in self._info.column_names
+        self._center = raw.mean(axis=0) * self._intercept
+        spread = np.sqrt(np.mean((raw - self._center) ** 2, axis=0))
         self._scale = np.where(spread > 0, spread, 1.0)
         standard = (raw - self._center) / self._scale
         values, vectors = np.linalg.eigh(standard.T @ standard / len(standard))
@@ -97,9 +104,7 @@ class Design:
     def columns(self, observations: NDArray[Any]) -> tuple[Floats, list[str]]:
         """Raw columns without the intercept, and their names."""
         if self._info is not None:
-            from patsy import dmatrix
-
-            matrix = np.asarray(dmatrix(self._info, _frame(self._data, observations)))
+            matrix = _matrix(self._info, self._data, observations)
             keep = [j for j, name in enumerate(self._info.column_names) if name != "Intercept"]
             return matrix[:, keep], [self._info.column_names[j] for j in keep]
         raw = self._data.features(observations)
@@ -108,30 +113,55 @@ class Design:
     def basis(self, observations: NDArray[Any]) -> Floats:
         """(M, r) intercept and independent standardised directions."""
         standard = (self.columns(observations)[0] - self._center) / self._scale
-        return np.column_stack([np.ones(len(standard)), standard @ self._rotation])
+        ones = [np.ones(len(standard))] if self._intercept else []
+        return np.column_stack([*ones, standard @ self._rotation])
 
     def culprit(self, coefficients: Floats) -> str:
         """Name of the column with the largest standardised coefficient."""
-        loading = np.abs(self._rotation @ coefficients[:, 1:].T).max(axis=1)
+        loading = np.abs(self._rotation @ coefficients[:, int(self._intercept) :].T).max(axis=1)
         return self.names[int(loading.argmax())] if len(loading) else "the intercept"
 
 
-def _frame(data: Trajectories, observations: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    if observations.ndim == 1:
-        return {"state": observations}
-    return {name: observations[:, j] for j, name in enumerate(data.feature_names)}
+def _frame(data: Trajectories, observations: NDArray[Any]) -> pd.DataFrame:
+    import pandas as pd
+
+    columns = {"state": observations} if observations.ndim == 1 else dict(zip(data.feature_names, observations.T, strict=True))
+    return pd.DataFrame(columns)
 
 
 def _formula_info(formula: str, steps: Steps) -> Any:
     from patsy import PatsyError, dmatrix
 
     try:
-        return dmatrix(formula, _frame(steps.data, steps.observations)).design_info
+        return dmatrix(formula, _frame(steps.data, steps.observations), NA_action=_keep_missing()).design_info
     except PatsyError as error:
         names = ", ".join(steps.data.feature_names) or "state"
         raise DataError(
             f"formula: {formula!r} cannot be read ({str(error).splitlines()[0]}); the columns are {names}."
         ) from error
+
+
+def _matrix(info: Any, data: Trajectories, observations: NDArray[Any]) -> Floats:
+    """(M, d) columns of the formula at the observations, none of them dropped."""
+    from patsy import build_design_matrices
+
+    built = np.asarray(build_design_matrices([info], _frame(data, observations), NA_action=_keep_missing())[0], dtype=np.float64)
+    matrix = np.broadcast_to(built, (len(observations), built.shape[1]))
+    bad = ~np.isfinite(matrix)
+    if bad.any():
+        row = first_bad(bad)
+        column = info.column_names[int(np.flatnonzero(bad[row])[0])]
+        raise DataError(
+            f"formula: {column} is {matrix[row][bad[row]][0]} at decision {row}; use a transformation that is finite there."
+        )
+    return matrix
+
+
+def _keep_missing() -> Any:
+    """A patsy rule that drops no row: what is not finite is reported, not left out."""
+    from patsy import NAAction
+
+    return NAAction(NA_types=[])
 
 
 class LogitFit(BehaviorFit):

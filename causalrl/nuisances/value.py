@@ -199,7 +199,7 @@ class _KnownQFunction(QFunction):
         elif int(observations.max(initial=0)) >= self.source.shape[-2]:
             raise DataError(f"KnownQ: the table has {self.source.shape[-2]} states, not state {observations.max()}.")
         elif self.source.ndim == 3 and int(time.max(initial=0)) >= len(self.source):
-            raise DataError(f"KnownQ: the table ends at t = {len(self.source) - 1}, and Q is asked at t = {time.max()}.")
+            raise DataError(f"KnownQ: the table ends at t = {len(self.source) - 1}, not time {time.max()}.")
         else:
             rows = self.source[observations] if self.source.ndim == 2 else self.source[time, observations]
         if rows.shape != (len(observations), self.steps.data.n_actions):
