@@ -175,6 +175,7 @@ def main() -> None:
         whole = f"its moments have {size:.1f} MB, a B × n array of 8-byte indices would have {B * N * 8 / 1e6:.0f} MB"
         console.print(f"Peak extra memory of the bootstrap, first call: {memory:.1f} MB ({whole}).")
     print(f"{os.cpu_count()} cores, {numba.get_num_threads()} numba threads. Seconds and ratio: best of the turns.")
+    print("A threaded task that had fewer cores than there are shared them with other processes; repeat it on a quiet machine.")
     print(f"n = {N:,} trajectories (10,000 for FQE), B = {B:,}, horizon {horizon}; weights: mean length {MEAN_LENGTH}.")
 
 
