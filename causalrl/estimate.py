@@ -16,7 +16,7 @@ from causalrl.errors import EstimandError, IntervalError, MismatchError
 from causalrl.inference.algebra import combine, merge, transform
 from causalrl.inference.base import Evidence, Interval, IntervalMethod, make_interval
 from causalrl.inference.bootstrap import RefitBootstrap
-from causalrl.inference.functionals import (
+from causalrl.inference.operations import (
     ADD,
     DIVIDE,
     MULTIPLY,

@@ -113,24 +113,24 @@ class FittedEstimator:
 
 @dataclass(frozen=True, eq=False)
 class Refitted:
-    """Re-learns every nuisance and the value under resampling counts of the clusters."""
+    """Re-learns every nuisance and a value (of the given shape) under resampling counts (b, G) of the clusters.
 
-    estimator: Estimator
+    A resample without a value gives NaN, which the interval counts and refuses.
+    """
+
     nuisances: Nuisances
-    goal: PolicyValue
+    compute: Callable[[Nuisances], float | Floats]
+    shape: tuple[int, ...] = ()
 
     def __call__(self, counts: Floats) -> Floats:
+        return np.stack([self._value(row) for row in counts])
+
+    def _value(self, counts: Floats) -> Floats:
         data = self.nuisances.data
-        resamples = (Nuisances.resampled(data, self.nuisances.seed, row[data.clusters]) for row in counts)
-        return np.array([value_or_nan(partial(self.estimator.point, nuisances, self.goal)) for nuisances in resamples])
-
-
-def value_or_nan(compute: Callable[[], float]) -> float:
-    """A refit's value; NaN where the resample has none, which the interval counts and refuses."""
-    try:
-        return compute()
-    except CausalRLError:
-        return float("nan")
+        try:
+            return np.asarray(self.compute(Nuisances.resampled(data, self.nuisances.seed, counts[data.clusters])))
+        except CausalRLError:
+            return np.full(self.shape, np.nan)
 
 
 def estimate_from_score(estimator: Estimator, nuisances: Nuisances, goal: PolicyValue, score: Score) -> Estimate:
@@ -140,7 +140,7 @@ def estimate_from_score(estimator: Estimator, nuisances: Nuisances, goal: Policy
         raise WeightOverflowError(
             f"weights: {estimator} is {value}, beyond the largest float. Use a self-normalised one (WIS, WDR)."
         )
-    refit = Refitted(estimator, nuisances, goal)
+    refit = Refitted(nuisances, partial(estimator.point, goal=goal))
     evidence = Evidence(value, nuisances.data.clusters, score.functional, score.moments, refit, seed=nuisances.seed)
     diagnostics = diagnostics_record(score.notes, **score.diagnostics)
     return Estimate(value, str(estimator), goal_label(goal), diagnostics, evidence, nuisances.data.fingerprint, score.fixed)

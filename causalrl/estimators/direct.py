@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from causalrl.checks import Floats
 from causalrl.diagnostics.record import Note, diagnostics_record
-from causalrl.errors import CausalRLError, EstimandError
+from causalrl.errors import EstimandError
 from causalrl.estimands import CATE, PolicyValue
 from causalrl.estimate import Estimate
 from causalrl.estimators.base import Estimator, Refitted, Score, estimate_from_score, goal_label
@@ -44,7 +45,7 @@ class DirectMethod(Estimator):
         if self.q.known:
             score = Score(Sum(), start[:, None], notes=notes, fixed=not goal.policy.needs_behavior)
             return estimate_from_score(self, nuisances, goal, score)
-        refit: Refit = Refitted(self, nuisances, goal)
+        refit: Refit = Refitted(nuisances, partial(self.point, goal=goal))
         compiled = isinstance(self.q, CompiledRefit) and not goal.policy.needs_behavior
         if isinstance(self.q, CompiledRefit) and compiled:
             refit = CompiledStart(self.q, target, goal.discount, nuisances.seed)
@@ -65,7 +66,8 @@ class DirectMethod(Estimator):
 
     def effect(self, nuisances: Nuisances, goal: CATE) -> Estimate:
         value = self.effect_at(nuisances, goal)
-        evidence = Evidence(value, nuisances.data.clusters, refit=RefittedEffect(self, nuisances, goal), seed=nuisances.seed)
+        refit = Refitted(nuisances, partial(self.effect_at, goal=goal), value.shape)
+        evidence = Evidence(value, nuisances.data.clusters, refit=refit, seed=nuisances.seed)
         diagnostics = diagnostics_record(folds=(None, 1))
         return Estimate(value, str(self), goal_label(goal), diagnostics, evidence, nuisances.data.fingerprint)
 
@@ -109,23 +111,3 @@ class CompiledStart:
         steps = self.target.steps
         problem = ValueProblem(self.target, np.ones(len(steps)), self.discount, steps.horizon, self.seed)
         return self.q.refit_start_values(problem, np.ascontiguousarray(counts[:, steps.data.clusters]))
-
-
-@dataclass(frozen=True, eq=False)
-class RefittedEffect:
-    """A CATE re-learned under resampling counts (b, G)."""
-
-    estimator: DirectMethod
-    nuisances: Nuisances
-    goal: CATE
-
-    def __call__(self, counts: Floats) -> Floats:
-        data = self.nuisances.data
-        resamples = (Nuisances.resampled(data, self.nuisances.seed, row[data.clusters]) for row in counts)
-        return np.stack([self._effect(nuisances) for nuisances in resamples])
-
-    def _effect(self, nuisances: Nuisances) -> Floats:
-        try:
-            return self.estimator.effect_at(nuisances, self.goal)
-        except CausalRLError:
-            return np.full(len(self.goal.at), np.nan)

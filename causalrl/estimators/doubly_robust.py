@@ -9,7 +9,8 @@ from causalrl.diagnostics.record import Note
 from causalrl.errors import InSampleWarning
 from causalrl.estimands import PolicyValue
 from causalrl.estimators.base import Score, label
-from causalrl.estimators.weighting import ImportanceEstimator, Records, importance_score
+from causalrl.estimators.importance import Records, importance_score
+from causalrl.estimators.weighting import ImportanceEstimator
 from causalrl.nuisances.crossfit import Nuisances
 from causalrl.nuisances.tabular import TabularQ
 from causalrl.nuisances.value import ValueModel

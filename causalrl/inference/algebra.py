@@ -9,7 +9,8 @@ import numpy as np
 
 from causalrl.checks import Floats
 from causalrl.inference.base import Evidence, Refit
-from causalrl.inference.functionals import Combined, Operation, Transformation, Transformed
+from causalrl.inference.functionals import Combined, Transformed
+from causalrl.inference.operations import Operation, Transformation
 
 
 @dataclass(frozen=True)

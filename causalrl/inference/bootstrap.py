@@ -14,12 +14,28 @@ from causalrl.kernels.resampling import bootstrap_means, bootstrap_variances
 
 
 @dataclass(frozen=True)
-class PercentileBootstrap:
-    """Percentiles of the estimate over resampled clusters; ratios are recomputed in every replicate.
+class Resampling:
+    """Base of the bootstraps.
 
     Args:
         replicates: number of resamples B.
         seed: estimates with the same seed see the same resamples.
+    """
+
+    replicates: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        whole_number("replicates", self.replicates, 2, IntervalError)
+        whole_number("seed", self.seed, 0, IntervalError)
+
+
+@dataclass(frozen=True)
+class PercentileBootstrap(Resampling):
+    """Percentiles of the estimate over resampled clusters; ratios are recomputed in every replicate.
+
+    Args:
+        replicates, seed: see `Resampling`.
 
     Example:
         >>> import numpy as np, causalrl as crl
@@ -28,12 +44,6 @@ class PercentileBootstrap:
         >>> 24.5 in estimate.interval(0.95, method=PercentileBootstrap(500))
         True
     """
-
-    replicates: int = 1000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _check_replicates(self.replicates, self.seed)
 
     def values(self, evidence: Evidence) -> Floats:
         """(B,) replicate values."""
@@ -46,12 +56,11 @@ class PercentileBootstrap:
 
 
 @dataclass(frozen=True)
-class StudentizedBootstrap:
+class StudentizedBootstrap(Resampling):
     """Bootstrap-t: quantiles of (replicate - estimate) / its own standard error (Efron & Tibshirani 1993, ch. 12.5).
 
     Args:
-        replicates: number of resamples B.
-        seed: estimates with the same seed see the same resamples.
+        replicates, seed: see `Resampling`.
 
     Example:
         >>> import numpy as np, causalrl as crl
@@ -60,12 +69,6 @@ class StudentizedBootstrap:
         >>> 24.5 in estimate.interval(0.95, method=StudentizedBootstrap(500))
         True
     """
-
-    replicates: int = 1000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _check_replicates(self.replicates, self.seed)
 
     def limits(self, evidence: Evidence, level: float) -> tuple[float, float]:
         functional, _ = evidence.smooth()
@@ -83,14 +86,13 @@ class StudentizedBootstrap:
 
 
 @dataclass(frozen=True)
-class RefitBootstrap:
+class RefitBootstrap(Resampling):
     """Percentiles of the estimate when behaviour policy and value model are learned anew on every resample of clusters.
 
     Compiled for tabular and linear value models; elsewhere each replicate fits the learners once more.
 
     Args:
-        replicates: number of resamples B.
-        seed: estimates with the same seed see the same resamples.
+        replicates, seed: see `Resampling`.
 
     Example:
         >>> import numpy as np, causalrl as crl
@@ -101,10 +103,6 @@ class RefitBootstrap:
     """
 
     replicates: int = 200
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _check_replicates(self.replicates, self.seed)
 
     def limits(self, evidence: Evidence, level: float) -> tuple[float | Floats, float | Floats]:
         low, high = np.quantile(evidence.refitted(self.replicates, self.seed), _tails(level), axis=0)
@@ -113,11 +111,6 @@ class RefitBootstrap:
 
 def _tails(level: float) -> tuple[float, float]:
     return (1 - level) / 2, (1 + level) / 2
-
-
-def _check_replicates(replicates: int, seed: int) -> None:
-    whole_number("replicates", replicates, 2, IntervalError)
-    whole_number("seed", seed, 0, IntervalError)
 
 
 def _finite_values(functional: Functional, means: Floats) -> Floats:

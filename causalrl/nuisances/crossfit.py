@@ -4,112 +4,24 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 
-from causalrl.checks import Bools, Floats, Ints, whole_number
+from causalrl.checks import Floats, Ints, whole_number
 from causalrl.data import Steps, Trajectories
 from causalrl.derived_policies import NaturalCourse
 from causalrl.diagnostics.record import Note
 from causalrl.errors import DataError, EstimandError, EstimatedBehaviorWarning, SupportError, SupportWarning, TerminationWarning
 from causalrl.kernels.ragged import cumulative_log_weights
 from causalrl.kernels.rng import derive_seed
-from causalrl.nuisances.behavior import BehaviorFit, BehaviorLike, BehaviorModel, LoggedFit, as_behavior
+from causalrl.nuisances.behavior import BehaviorFit, BehaviorLike, BehaviorModel, as_behavior
+from causalrl.nuisances.records import FittedBehavior, Fold, Ratios, Values
 from causalrl.nuisances.value import QFunction, Target, ValueModel, ValueProblem, expected_value
 from causalrl.policies import Policy
 
 Fit = TypeVar("Fit")
-
-
-@dataclass(frozen=True, eq=False)
-class Fold:
-    """Which steps a fit serves, and with what weights it was learned.
-
-    Attributes:
-        index: number of the fold. test: (M,) steps it serves. train: (M,) weights.
-    """
-
-    index: int
-    test: Bools
-    train: Floats
-
-
-@dataclass(frozen=True, eq=False)
-class FittedBehavior:
-    """A behaviour policy on the steps, cross-fitted or not.
-
-    Attributes:
-        model: what was fitted. fits: one a fold. folds: the folds.
-        logged: (M,) probability of each logged action.
-    """
-
-    model: BehaviorModel
-    steps: Steps
-    folds: list[Fold]
-    fits: list[BehaviorFit]
-    logged: Floats
-
-    @property
-    def notes(self) -> list[Note]:
-        return [note for fit in self.fits for note in fit.notes]
-
-    @cached_property
-    def complete(self) -> bool:
-        """Whether the probability of every action, not only of the logged one, is there."""
-        return all(not isinstance(fit, LoggedFit) or fit.exact for fit in self.fits)
-
-    def unsupported_mass(self, target: Floats) -> float | None:
-        """Share of the target's probability (M, A) on actions that the behaviour never takes; None where that is not known."""
-        if not self.complete:
-            return None
-        mass = 0.0
-        for fold, fit in zip(self.folds, self.fits, strict=True):
-            mass += float(np.sum(target[fold.test] * (fit.at(self.steps, fold.test) == 0)))
-        return mass / len(target)
-
-    def correction(self, sensitivity: Floats) -> Floats | None:
-        """(n,) stacked influence of the fit on an estimate whose derivative in the log ratios is `sensitivity` (M,) / n."""
-        if not all(fit.corrects for fit in self.fits):
-            return None
-        by_step = sum(fit.correction(sensitivity, fold.test, fold.train) for fold, fit in zip(self.folds, self.fits, strict=True))
-        return np.asarray(np.add.reduceat(by_step, self.steps.first))
-
-
-@dataclass(frozen=True, eq=False)
-class Ratios:
-    """Importance ratios of a target policy.
-
-    Attributes:
-        behavior: the fitted behaviour. target: the bound target. unsupported_mass: see `diagnostics`.
-        log_ratios, log_weights: (M,) of each step, and summed along the trajectory.
-        made_of_behavior: the target is defined through the behaviour policy, so that its numerator moves with the fit.
-    """
-
-    behavior: FittedBehavior
-    target: Target
-    log_ratios: Floats
-    log_weights: Floats
-    unsupported_mass: float | None
-    notes: list[Note]
-    made_of_behavior: bool
-
-
-@dataclass(frozen=True, eq=False)
-class Values:
-    """A fitted Q along the logged steps.
-
-    Attributes:
-        q, v: (M,) Q of the logged action and V. v_next: (M,) V after the step, 0 past the end or the horizon.
-    """
-
-    q: Floats
-    v: Floats
-    v_next: Floats
-    notes: list[Note]
-    folds: int
 
 
 class Nuisances:

@@ -1,0 +1,150 @@
+"""The one score of all weighting and doubly robust estimators: sums of terms times cumulative weights.
+
+A trajectory-wise estimator is the per-decision one on records of length one that carry the last cumulative weight and
+the return.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalrl.checks import Floats, Ints
+from causalrl.diagnostics.record import Note
+from causalrl.diagnostics.weights import largest_share, overlap_notes, tail_index
+from causalrl.errors import EstimatedBehaviorWarning, InSampleWarning, OverlapWarning, SupportError, WeightOverflowError
+from causalrl.estimators.base import Score
+from causalrl.inference.functionals import Combined, Functional, RatioSum, Sum
+from causalrl.inference.operations import ADD
+from causalrl.kernels.ragged import (
+    doubly_robust_backward,
+    kish_by_time,
+    largest_log_weights,
+    last_agreement,
+    per_decision_moments,
+    per_decision_sensitivity,
+)
+from causalrl.nuisances.records import Ratios
+
+_LARGEST_LOG = float(np.log(np.finfo(np.float64).max))
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Weighted terms along ragged records.
+
+    Attributes:
+        log_weights, terms: (K,) log of w and what it multiplies, discount included.
+        offsets: (n + 1,) record boundaries.
+        to_steps: (M,) record entry whose weight a step's ratio enters first.
+    """
+
+    log_weights: Floats
+    terms: Floats
+    offsets: Ints
+    to_steps: Ints | slice
+
+    @classmethod
+    def by_decision(cls, ratios: Ratios, terms: Floats) -> Records:
+        """Every step carries its own cumulative weight."""
+        return cls(ratios.log_weights, terms, ratios.target.steps.offsets, slice(None))
+
+    @classmethod
+    def by_trajectory(cls, ratios: Ratios, returns: Floats) -> Records:
+        """Every trajectory carries the weight of its last step."""
+        steps = ratios.target.steps
+        return cls(ratios.log_weights[steps.last], returns, np.arange(steps.data.n + 1), steps.trajectory)
+
+
+def importance_score(
+    ratios: Ratios, records: Records, *, normalized: bool, start: Floats | None = None, orthogonal: bool = False
+) -> Score:
+    """Score of sum_t w_t y_t, each w_t divided by its mean where `normalized`, plus a start value (n,).
+
+    Args:
+        orthogonal: to first order the score does not depend on the behaviour policy, so that one without a stacked
+            correction needs no warning.
+
+    Raises:
+        SupportError: where all weights are zero at some t.
+        WeightOverflowError: where an unnormalised weight is too large for a float.
+    """
+    length = int(np.diff(records.offsets).max())
+    log_scale = largest_log_weights(records.log_weights, records.offsets, length)
+    _check_scale(log_scale, normalized, ratios)
+    functional, moments, sensitivity = (_normalized if normalized else _plain)(records, log_scale)
+    if start is not None:
+        functional, moments = Combined(ADD, Sum(), functional), np.column_stack([start, moments])
+    notes = list(ratios.notes)
+    if not ratios.behavior.model.known and not ratios.made_of_behavior:
+        correction = ratios.behavior.correction(sensitivity[records.to_steps])
+        if correction is not None:
+            functional, moments = Combined(ADD, functional, Sum()), np.column_stack([moments, correction])
+        elif not orthogonal:
+            text = f"the interval treats the propensities of {ratios.behavior.model} as known. Use DR, Counts() or Logit()."
+            notes.append(Note(EstimatedBehaviorWarning, text))
+    diagnostics, overlap = _weight_diagnostics(ratios, records, log_scale)
+    return Score(functional, moments, diagnostics, notes + _in_sample(ratios) + overlap, ratios.behavior.model.known)
+
+
+def _check_scale(log_scale: Floats, normalized: bool, ratios: Ratios) -> None:
+    if np.isneginf(log_scale).any():
+        t = int(np.flatnonzero(np.isneginf(log_scale))[0])
+        when = f"at t = {t} " if len(log_scale) > 1 else ""
+        raise SupportError(
+            f"weights: all weights are zero {when}under target {ratios.target.policy}: no trajectory agrees with it that far. "
+            "Shorten the horizon, soften the target (a new estimand), or use FQE and say that it extrapolates."
+        )
+    if not normalized and log_scale.max() > _LARGEST_LOG:
+        raise WeightOverflowError(
+            f"weights: the largest is exp({log_scale.max():.0f}), beyond the largest float. Use a self-normalised estimator "
+            "(WIS, PDWIS, WDR)."
+        )
+
+
+def _in_sample(ratios: Ratios) -> list[Note]:
+    model = ratios.behavior.model
+    if len(ratios.behavior.folds) > 1 or model.default_folds == 1:
+        return []
+    return [Note(InSampleWarning, f"{model} gives propensities for the trajectories it learned from; use folds=5.")]
+
+
+def _plain(records: Records, log_scale: Floats) -> tuple[Functional, Floats, Floats]:
+    remaining = doubly_robust_backward(records.log_weights, records.terms, records.offsets)
+    return Sum(), remaining[records.offsets[:-1]][:, None], remaining
+
+
+def _normalized(records: Records, log_scale: Floats) -> tuple[Functional, Floats, Floats]:
+    moments = per_decision_moments(records.log_weights, records.terms, records.offsets, log_scale)
+    numerators, denominators = np.split(moments.mean(axis=0), 2)
+    sensitivity = per_decision_sensitivity(
+        records.log_weights, records.terms, records.offsets, log_scale, numerators / denominators, denominators
+    )
+    return RatioSum(log_scale), moments, sensitivity
+
+
+def _weight_diagnostics(ratios: Ratios, records: Records, log_scale: Floats) -> tuple[dict[str, object], list[Note]]:
+    ess_by_time = kish_by_time(records.log_weights, records.offsets, log_scale)
+    final = np.exp(records.log_weights[records.offsets[1:] - 1] - log_scale[-1])
+    ess, share, tail = float(ess_by_time.min()), largest_share(final), tail_index(final)
+    with np.errstate(over="ignore"):
+        largest = float(np.exp(log_scale.max()))
+    values = {
+        "ess": ess,
+        "ess_by_time": ess_by_time,
+        "max_weight": largest,
+        "largest_share": share,
+        "tail_index": tail,
+        "unsupported_mass": ratios.unsupported_mass,
+        "behavior": str(ratios.behavior.model),
+        "folds": (len(ratios.behavior.folds), None),
+    }
+    notes = overlap_notes(len(final), ess, share, tail)
+    left = last_agreement(ratios.log_weights, ratios.target.steps.offsets)
+    if left >= 0:
+        text = (
+            f"no trajectory still under way at t = {left} agrees with the target; the estimate says nothing of what comes after."
+        )
+        notes.append(Note(OverlapWarning, text))
+    return values, notes
