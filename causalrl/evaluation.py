@@ -47,7 +47,7 @@ class Evaluation:
 
     Attributes:
         frame: one row a pair, with columns `COLUMNS`, and `TRUTH_COLUMNS` where the truth is known. A failed pair has its
-            error in `failure` and missing numbers.
+            error in `failure` (else missing) and missing numbers.
         estimates: the estimates by (policy, estimator), without the failed pairs.
     """
 
@@ -114,7 +114,7 @@ def evaluate(
             rows.append({"policy": policy, "estimator": name, **row})
             if estimate is not None:
                 estimates[policy, name] = estimate
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"warnings": "string", "failure": "string"})
     if truths is not None:
         frame["truth"] = frame["policy"].map(truths)
         frame["error"] = frame["value"] - frame["truth"]

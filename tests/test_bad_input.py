@@ -502,10 +502,11 @@ def test_censored_records_are_refused(kind: type[crl.Estimator]) -> None:
         kind().estimate(cut(2, final_observations=[2, 0]), crl.PolicyValue(crl.Uniform(2), horizon=2))
 
 
-def weighted(weights: Any) -> tuple[crl.Trajectories, Any]:
+def weighted(weights: Any, average: float = 1.0) -> tuple[crl.Trajectories, Any]:
     """Single decisions whose importance ratios are the weights, and the target that gives them."""
-    largest, n = 2 * np.max(weights), len(weights)
-    share = np.asarray(weights, float) / largest
+    scaled = average * np.asarray(weights, float) / np.mean(weights)
+    largest, n = 2 * np.max(scaled), len(weights)
+    share = scaled / largest
     data = crl.Trajectories.from_arrays(
         share[:, None],
         np.zeros(n, int),
@@ -522,6 +523,7 @@ OVERLAP: dict[str, tuple[Any, str]] = {
     "effective sample size": ([1.0] * 20 + [0.0] * 80, r"worth 20\.0 of 100 trajectories"),
     "share of the largest weight": ([2.0] + [6 / 7] * 7, r"one trajectory carries 25% of the weight"),
     "tail index": (HEAVY, r"Pareto tail index 0\.\d\d > 0\.7"),
+    "mean weight": ([0.4, 0.5, 0.6] * 20, r"the weights average 0\.50, not 1 \(standard error 0\.01\)"),
 }
 
 
@@ -529,7 +531,7 @@ OVERLAP: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("kind", WEIGHTING, ids=lambda kind: kind.__name__)
 def test_each_sign_of_poor_overlap_is_a_warning_of_its_own(kind: type[crl.Estimator], name: str) -> None:
     weights, text = OVERLAP[name]
-    data, target = weighted(weights)
+    data, target = weighted(weights) if name != "mean weight" else weighted(weights, average=0.5)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         estimate = kind().estimate(data, target)
@@ -675,7 +677,7 @@ def test_evaluate_records_a_failed_row_and_goes_on() -> None:
 
 def test_evaluate_keeps_a_value_without_an_interval(study: crl.Trajectories) -> None:
     row = evaluated_row(study, crl.ATE(), crl.TLearner(RandomForestRegressor(5, random_state=0)))
-    assert row["failure"] is None
+    assert row["failure"] is pd.NA
     assert np.isfinite(row["value"])
     assert np.isnan(row["low"])
     assert "RefitBootstrap" in row["warnings"]

@@ -71,6 +71,7 @@ def frozen(nhefs: crl.Trajectories, propensity: np.ndarray) -> crl.Trajectories:
     )
 
 
+@pytest.mark.filterwarnings("ignore:the weights average:causalrl.errors.OverlapWarning")
 def test_nhefs_crude_difference(nhefs: crl.Trajectories) -> None:
     assert (nhefs.n, int(nhefs.actions.sum())) == (N, 403)
     ignorant = crl.KnownPropensity(crl.Uniform(2))

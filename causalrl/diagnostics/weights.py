@@ -58,6 +58,18 @@ def tail_index(weights: Floats) -> float | None:
     return (m * k + 10 * 0.5) / (m + 10)
 
 
+def mean_note(weights: Floats, mean: float) -> list[Note]:
+    """A warning where the mean weight, 1 in expectation, is not 1 within four of its own standard errors."""
+    if len(weights) < FEW or not np.isfinite(mean):
+        return []
+    error = float(weights.std(ddof=1) / np.sqrt(len(weights)) * mean / weights.mean())
+    if abs(mean - 1) <= 4 * error + 1e-9:
+        return []
+    text = f"the weights average {mean:.2f}, not 1 (standard error {error:.2f}): "
+    cause = "the data hardly show what the target does" if mean < 1 else "the propensities are too small"
+    return [Note(OverlapWarning, text + cause + ", or the propensities are wrong.")]
+
+
 def overlap_notes(n: int, ess: float, share: float, tail: float | None) -> list[Note]:
     """Why the weights should not be trusted, if they should not."""
     notes = []

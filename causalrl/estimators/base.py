@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import partial
+from inspect import isfunction
 from typing import Any
 
 import numpy as np
@@ -43,11 +44,18 @@ def label(recipe: Any) -> str:
     """A frozen record as short text: its class, and the fields that differ from their defaults."""
     if isinstance(recipe, np.ndarray):
         return f"array{recipe.shape}"
+    if isfunction(recipe):
+        return recipe.__name__
     if not is_dataclass(recipe):
         return " ".join(str(recipe).split())
     given = [(item, getattr(recipe, item.name)) for item in fields(recipe) if item.init]
-    shown = [f"{item.name}={label(value)}" for item, value in given if isinstance(value, np.ndarray) or value != item.default]
+    defaults = {item.name: item.default if item.default_factory is MISSING else item.default_factory() for item, _ in given}
+    shown = [f"{item.name}={label(value)}" for item, value in given if not _same(value, defaults[item.name])]
     return f"{type(recipe).__name__}({', '.join(shown)})" if shown else type(recipe).__name__
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (not isinstance(a, np.ndarray) and bool(a == b))
 
 
 class Estimator(ABC):

@@ -12,7 +12,7 @@ import numpy as np
 
 from causalrl.checks import Floats, Ints
 from causalrl.diagnostics.record import Note
-from causalrl.diagnostics.weights import largest_share, overlap_notes, tail_index
+from causalrl.diagnostics.weights import largest_share, mean_note, overlap_notes, tail_index
 from causalrl.errors import EstimatedBehaviorWarning, InSampleWarning, OverlapWarning, SupportError, WeightOverflowError
 from causalrl.estimators.base import Score
 from causalrl.inference.functionals import Combined, Functional, RatioSum, Sum
@@ -129,18 +129,19 @@ def _weight_diagnostics(ratios: Ratios, records: Records, log_scale: Floats) -> 
     final = np.exp(records.log_weights[records.offsets[1:] - 1] - log_scale[-1])
     ess, share, tail = float(ess_by_time.min()), largest_share(final), tail_index(final)
     with np.errstate(over="ignore"):
-        largest = float(np.exp(log_scale.max()))
+        largest, mean = float(np.exp(log_scale.max())), float(final.mean() * np.exp(log_scale[-1]))
     values = {
         "ess": ess,
         "ess_by_time": ess_by_time,
         "max_weight": largest,
+        "mean_weight": mean,
         "largest_share": share,
         "tail_index": tail,
         "unsupported_mass": ratios.unsupported_mass,
         "behavior": str(ratios.behavior.model),
         "folds": (len(ratios.behavior.folds), None),
     }
-    notes = overlap_notes(len(final), ess, share, tail)
+    notes = overlap_notes(len(final), ess, share, tail) + mean_note(final, mean)
     left = last_agreement(ratios.log_weights, ratios.target.steps.offsets)
     if left >= 0:
         text = (
