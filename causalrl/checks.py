@@ -17,6 +17,9 @@ PROBABILITY_TOLERANCE = 1e-6
 """How far a row of probabilities may be from summing to 1 (single-precision classifiers reach about 1e-7)."""
 
 
+_MOST_CODES = 10_000_000
+
+
 def first_bad(mask: NDArray[np.bool_]) -> int:
     """Index of the first row in which any entry of `mask` is true."""
     return int(np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1))[0])
@@ -37,12 +40,23 @@ def whole_number(field: str, value: Any, least: int, error: type[CausalRLError] 
     return int(value)
 
 
+def seed_number(seed: Any, error: type[CausalRLError] = DataError) -> int:
+    """A seed: a whole number of at most 63 bits."""
+    if whole_number("seed", seed, 0, error) >= 2**63:
+        raise error(f"seed: {seed}; pass a whole number below 2**63.")
+    return int(seed)
+
+
 def array_of(field: str, values: Any) -> NDArray[Any]:
     """Any array of at least one dimension."""
     try:
         array = np.asarray(values)
     except ValueError as error:
         raise DataError(f"{field}: its rows differ in length ({error}); pass a rectangular array.") from error
+    if np.ma.is_masked(values):
+        raise DataError(f"{field}: some entries are masked; fill or drop them first.")
+    if array.dtype.kind in "mM":
+        raise DataError(f"{field}: holds times; convert them to numbers in a unit of your choice.")
     if array.ndim == 0:
         raise DataError(f"{field}: {values!r} is a single value; pass an array with one entry a row.")
     return array
@@ -89,8 +103,11 @@ def vector(field: str, values: ArrayLike, length: int) -> Floats:
 
 
 def numeric(field: str, values: Any) -> Floats:
+    given = array_of(field, values)
+    if given.dtype.kind in "USTmM":
+        raise DataError(f"{field}: not numeric ({given.dtype}); encode categories as numbers first.")
     try:
-        return np.array(values, dtype=np.float64)
+        return np.array(given, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"{field}: not numeric ({error}); encode categories as numbers first.") from error
 
@@ -154,11 +171,19 @@ def observation_arrays(
     return vectors, after
 
 
+def usable_rows(observations: NDArray[Any]) -> Bools:
+    """Rows that are finite vectors, or states from 0."""
+    usable: Bools = observations >= 0 if observations.ndim == 1 else np.isfinite(observations).all(axis=1)
+    return usable
+
+
 def count_states(observed: NDArray[Any], final: NDArray[Any] | None, n_states: int | None, features: Floats | None) -> int:
     if observed.ndim == 2:
         return 0
     seen = observed if final is None else np.concatenate([observed, final])
     count = n_states if n_states is not None else len(features) if features is not None else int(seen.max()) + 1
+    if count > _MOST_CODES:
+        raise DataError(f"observations: states up to {count - 1} would need tables of that size; recode the states from 0.")
     codes_below("observations", observed, len(observed), count)
     if final is not None:
         codes_below("final_observations", final, len(final), count)
@@ -175,6 +200,8 @@ def action_array(actions: ArrayLike, n_actions: int | None, steps: int) -> tuple
         return matrix("actions", array), 0
     codes = integers("actions", array)
     count = int(codes.max()) + 1 if n_actions is None else whole_number("n_actions", n_actions, 1)
+    if count > _MOST_CODES:
+        raise DataError(f"actions: actions up to {count - 1} would need tables of that size; recode the actions from 0.")
     return codes_below("actions", codes, steps, count), count
 
 

@@ -26,6 +26,7 @@ from causalrl.checks import (
     matrix,
     observation_arrays,
     offsets_of,
+    usable_rows,
     vector,
     whole_number,
 )
@@ -104,15 +105,16 @@ class Trajectories:
         features = None if state_features is None else matrix("state_features", state_features)
         if features is not None and observed.ndim == 2:
             raise DataError("state_features: the observations are vectors, which regressors see as they are; leave them out.")
+        kind = np.zeros(n, np.int64) if end is None else codes_below("end", End.codes("end", end), n, len(End))
+        if final is not None:
+            final[(kind == End.TERMINATED) & ~usable_rows(final)] = 0  # ignored, whatever stands there
+            check_finite("final_observations", final)
         states = count_states(observed, final, n_states, features)
         logged = None if behavior_probabilities is None else np.asarray(behavior_probabilities)
         if n_actions is None and logged is not None and logged.ndim == 2:
             n_actions = logged.shape[1]
         action, action_count = action_array(actions, n_actions, steps)
         reward = vector("rewards", rewards, steps)
-        kind = np.zeros(n, np.int64) if end is None else codes_below("end", End.codes("end", end), n, len(End))
-        if final is not None and final.ndim == 2:
-            check_finite("final_observations", np.where((kind == End.TERMINATED)[:, None], 0.0, final))
         width = 0 if observed.ndim == 1 else observed.shape[1]
         names = tuple(f"x{j}" for j in range(width)) if feature_names is None else tuple(map(str, feature_names))
         if len(names) != width:
@@ -268,8 +270,14 @@ class Trajectories:
         """(M, d) what a regressor sees of `observations`: vectors as they are, states by `state_features` or one-hot."""
         if observations.ndim == 2:
             return observations
-        table: Floats = np.eye(self.n_states) if self.state_features is None else self.state_features
-        return table[observations]
+        if self.state_features is not None:
+            features: Floats = self.state_features[observations]
+            return features
+        if self.n_states > 10_000:
+            raise DataError(f"state_features: one-hot columns of {self.n_states} states are too many; give the states features.")
+        one_hot = np.zeros((len(observations), self.n_states))
+        one_hot[np.arange(len(observations)), observations] = 1.0
+        return one_hot
 
     def take(self, trajectories: ArrayLike) -> Trajectories:
         """The trajectories with these indices, in this order (a shard, a permutation, a resample), or where a mask is true."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -101,13 +102,16 @@ class CATE:
     at: Any
     treated: int = 1
     control: int = 0
+    names: tuple[str, ...] | None = None
 
     def __init__(self, at: ArrayLike, treated: int = 1, control: int = 0) -> None:
+        names = tuple(map(str, at.columns)) if hasattr(at, "columns") else None
         points = np.asarray(at)
         if points.ndim not in (1, 2) or (points.ndim == 1 and points.dtype.kind not in "iu"):
             raise EstimandError(f"CATE: at has shape {points.shape}; pass covariates (k, d), or integer states (k,).")
         check_finite("CATE at", points, EstimandError)
         object.__setattr__(self, "at", points)
+        object.__setattr__(self, "names", names)
         object.__setattr__(self, "treated", treated)
         object.__setattr__(self, "control", control)
 
@@ -129,7 +133,8 @@ def _as_value(policy: PolicyLike | PolicyValue, discount: float, horizon: int | 
 
 
 def _check_time(discount: float, horizon: int | None) -> None:
-    if not 0 <= discount <= 1:
-        raise EstimandError(f"discount: {discount} is outside [0, 1].")
-    if horizon is not None and (horizon < 1 or horizon != int(horizon)):
-        raise EstimandError(f"horizon: {horizon}; a horizon is a whole number of steps, at least 1, or None.")
+    if not isinstance(discount, Real) or not 0 <= discount <= 1:
+        raise EstimandError(f"discount: {discount!r} is no number in [0, 1].")
+    whole = horizon is None or (isinstance(horizon, Real) and np.isfinite(horizon) and horizon == int(horizon) and horizon >= 1)
+    if not whole:
+        raise EstimandError(f"horizon: {horizon!r}; a horizon is a whole number of steps, at least 1, or None.")

@@ -14,8 +14,9 @@ from causalrl.checks import Floats
 from causalrl.diagnostics.record import joint_diagnostics, merged_diagnostics
 from causalrl.errors import EstimandError, IntervalError, MismatchError
 from causalrl.inference.algebra import combine, merge, transform
-from causalrl.inference.base import Evidence, Interval, IntervalMethod, make_interval
+from causalrl.inference.base import Evidence, Interval, IntervalMethod, make_interval, show_number
 from causalrl.inference.bootstrap import RefitBootstrap
+from causalrl.inference.functionals import require_clusters
 from causalrl.inference.operations import (
     ADD,
     DIVIDE,
@@ -108,6 +109,7 @@ class Estimate:
     def stderr(self) -> float | Floats:
         """Standard error by the default method; raises `IntervalError` where there is none."""
         method = self.default_method
+        require_clusters(self.evidence.n_clusters)
         if isinstance(method, RefitBootstrap):
             spread = self.evidence.refitted(method.replicates, method.seed).std(axis=0, ddof=1)
             return spread if spread.ndim else float(spread)
@@ -279,4 +281,4 @@ def _merge_two(a: Estimate, b: Estimate) -> Estimate:
 
 def _show(value: float | Floats) -> str:
     with np.printoptions(precision=4, suppress=True):
-        return f"{value:.4f}" if np.ndim(value) == 0 else str(value)
+        return show_number(float(value)) if np.ndim(value) == 0 else str(value)

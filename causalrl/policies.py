@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrl.checks import Floats, Ints, check_probability_rows, numeric, whole_number
-from causalrl.errors import CausalRLError, PolicyError
+from causalrl.errors import PolicyError
 
 PolicyFunction: TypeAlias = Callable[[NDArray[Any], Ints], Floats]
 
@@ -56,11 +56,10 @@ def action_probabilities(policy: Policy, observations: NDArray[Any], time: Ints,
     Raises:
         PolicyError: for a wrong shape, or a row that is not a distribution.
     """
+    returned = policy.probabilities(observations, time)
     try:
-        rows = np.asarray(policy.probabilities(observations, time), dtype=np.float64)
+        rows = np.asarray(returned, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        if isinstance(error, CausalRLError):
-            raise
         raise PolicyError(f"policy {policy}: is not numeric ({error}); return probabilities (M, n_actions).") from error
     if rows.shape != (len(observations), n_actions):
         raise PolicyError(

@@ -47,7 +47,7 @@ class Steps:
         observations, actions, rewards: (M, ...).
         trajectory, time: (M,) trajectory index and t.
         continues: (M,) the process goes on after the step (it did not terminate there).
-        known: (M,) the observation after the step is in the data, or the process terminated.
+        known: (M,) what follows is known of every record at this time, so that using the step does not select on how it ended.
         next_observations: (M, ...) that observation; meaningless where `continues & known` is false.
     """
 
@@ -63,7 +63,8 @@ class Steps:
         self.rewards = data.rewards[self.rows]
         last = self.rows + 1 == data.offsets[1:][self.trajectory]
         self.continues = ~(last & (data.end[self.trajectory] == End.TERMINATED))
-        self.known = ~last | ~self.continues | (data.final_observations is not None)
+        unknown = last & self.continues & (data.final_observations is None)
+        self.known = ~np.isin(self.time, self.time[unknown])
         self.next_observations = data.observations[np.minimum(self.rows + 1, len(data.rewards) - 1)]
         if data.final_observations is not None:
             self.next_observations[last] = data.final_observations[self.trajectory[last]]
@@ -87,14 +88,26 @@ class Steps:
         short = np.full(self.data.n, True) if self.horizon is None else np.diff(self.offsets) < self.horizon
         return short & (self.data.end != End.TERMINATED)
 
+    @cached_property
+    def end_together(self) -> bool:
+        """Whether records that are all marked as terminated pile up at the longest length, as cut records would."""
+        counts = np.bincount(self.data.lengths)
+        if len(counts) < 3 or self.data.n < 2 or (self.data.end != End.TERMINATED).any():
+            return False
+        return bool(counts[-1] == self.data.n or counts[-1] > max(3 * counts[-2], 0.02 * self.data.n, 10))
+
+    @property
+    def _goal(self) -> str:
+        return "its process ends" if self.horizon is None else f"the horizon {self.horizon}"
+
     def require_complete(self, estimator: str) -> None:
         """Refuse records that stop early: pure importance sampling cannot continue them."""
         self._refuse_censored()
         if self.cut_early.any():
             i = first_bad(self.cut_early)
             raise TruncationError(
-                f"end: trajectory {self.data.ids[i]} (row {i}) is truncated after {self.data.lengths[i]} steps, before the "
-                f"horizon {self.horizon}, and {estimator} cannot continue it. Set a horizon of at most that many steps, or use "
+                f"end: trajectory {self.data.ids[i]} (row {i}) is truncated after {self.data.lengths[i]} steps, before "
+                f"{self._goal}, and {estimator} cannot continue it. Set a horizon of at most that many steps, or use "
                 "FQE or DR with final_observations."
             )
 
@@ -106,7 +119,7 @@ class Steps:
             i = first_bad(stuck)
             raise TruncationError(
                 f"final_observations: trajectory {self.data.ids[i]} (row {i}) is truncated after {self.data.lengths[i]} steps, "
-                f"before the horizon {self.horizon}; {estimator} continues it from the observation after its last step. Pass "
+                f"before {self._goal}; {estimator} continues it from the observation after its last step. Pass "
                 "final_observations, or a horizon of at most that many steps."
             )
 
@@ -115,6 +128,6 @@ class Steps:
         if censored.any():
             i = first_bad(censored)
             raise CensoringError(
-                f"end: trajectory {self.data.ids[i]} (row {i}) is censored after {self.data.lengths[i]} steps, before the "
-                f"horizon {self.horizon}. No censoring model exists yet: set a horizon within follow-up."
+                f"end: trajectory {self.data.ids[i]} (row {i}) is censored after {self.data.lengths[i]} steps, before "
+                f"{self._goal}. No censoring model exists yet: set a horizon within follow-up."
             )

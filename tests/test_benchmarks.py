@@ -129,6 +129,7 @@ def test_tables_have_a_line_an_estimator(results: Results) -> None:
     assert study_table(results.study, study).row_count == len(study.methods)
 
 
+@pytest.mark.filterwarnings("ignore::causalrl.errors.SupportWarning")
 def test_the_numpy_reference_of_fqe_gives_the_same_value() -> None:
     simulator = SepsisSimulator("v2")
     data = simulator.sample(300, simulator.physician(0.3), horizon=20, seed=0)

@@ -111,6 +111,7 @@ def test_direct_method_with_the_exact_q_is_the_start_value(chain_data: Any) -> N
         assert estimate.value == pytest.approx(exact_value(case[1]), abs=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::causalrl.errors.TerminationWarning")
 def test_zero_returns_count() -> None:
     """Trap A6: on-policy, one Bernoulli reward at the end, Q = 0: the value is its mean, zero returns included."""
     rng = np.random.default_rng(0)

@@ -207,9 +207,10 @@ def test_steps_cut_at_a_horizon_still_know_their_successor() -> None:
     np.testing.assert_array_equal(steps.rewards, [1, 2, 3, 4, 5])
     np.testing.assert_array_equal(steps.offsets, [0, 2, 3, 5])
     np.testing.assert_array_equal(steps.rows, [0, 1, 2, 3, 4])
-    # Trajectory 0 ends unknown at its step 1; trajectory 2 goes on past the horizon, and what comes is in the data.
+    # Trajectory 0 ends unknown at its step 1. Trajectory 2 goes on past the horizon, so that its successor is in the data, but
+    # no step at t = 1 is used, or the terminated would be kept and the survivors dropped.
     np.testing.assert_array_equal(steps.continues, [True, True, False, True, True])
-    np.testing.assert_array_equal(steps.known, [True, False, True, True, True])
+    np.testing.assert_array_equal(steps.known, [True, False, True, True, False])
     assert steps.next_observations[4] == 2
     np.testing.assert_array_equal(steps.cut_early, [False, False, False])
     assert len(steps) == 5

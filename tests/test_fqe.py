@@ -117,7 +117,7 @@ def fitted_table(q: Any, data: crl.Trajectories, goal: crl.PolicyValue) -> np.nd
     from causalrl.nuisances.value import ValueProblem
 
     nuisances = Nuisances(data)
-    target = nuisances.target(goal.policy, None, goal.horizon)
+    target = nuisances.target(goal.policy, None, None, goal.horizon)
     problem = ValueProblem(target, np.ones(len(target.steps)), goal.discount, goal.horizon, 0)
     function = q.fit(problem)
     return np.stack([function.q(np.arange(S), np.full(S, t)) for t in range(goal.horizon or 1)])

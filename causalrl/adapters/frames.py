@@ -29,13 +29,20 @@ def read_frame(
     cluster: str | None,
 ) -> dict[str, Any]:
     """Arguments of `Trajectories.from_arrays` read from a table with one row a decision."""
-    table = nw.from_native(frame, eager_only=True)
+    try:
+        table = nw.from_native(frame, eager_only=True)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"frame: {type(frame).__name__} is no usable table ({error}); pass a pandas, polars or pyarrow one."
+        ) from error
     covariates = [observations] if isinstance(observations, str) else list(observations)
     logged = [] if propensities is None else [propensities] if isinstance(propensities, str) else list(propensities)
     needed = [id, time, action, reward, *covariates, *logged, *(name for name in (end, cluster) if name is not None)]
     if not covariates:
         raise DataError("observations: no column is named; pass the covariates, or one column of integer states.")
-    _check_columns(table, needed)
+    _check_columns(table, needed, end)
+    if table[time].dtype == nw.String:
+        raise DataError(f"{time}: text sorts as text ('10' before '2'); convert it to numbers or datetimes.")
     integers(action, table[action].to_numpy())
     if isinstance(propensities, str):
         check_probabilities(propensities, table[propensities].to_numpy())
@@ -61,7 +68,7 @@ def read_frame(
     }
 
 
-def _check_columns(table: nw.DataFrame[Any], needed: list[str]) -> None:
+def _check_columns(table: nw.DataFrame[Any], needed: list[str], end: str | None) -> None:
     if len(table) == 0:
         raise DataError("frame: the table is empty.")
     for name in needed:
@@ -70,6 +77,8 @@ def _check_columns(table: nw.DataFrame[Any], needed: list[str]) -> None:
             hint = f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(table.columns)}."
             raise DataError(f"frame: no column {name!r}{hint}")
         column = table[name]
+        if name == end:
+            continue
         missing = column.is_null().to_numpy()
         if column.dtype.is_float():
             missing = missing | ~column.is_finite().fill_null(False).to_numpy()

@@ -62,6 +62,11 @@ class Diagnostics(Mapping[str, Any]):
         return f"Diagnostics({self._values})"
 
 
+def share(part: float) -> str:
+    """A share as text that never reads 0."""
+    return f"{part:.2%}" if part >= 1e-4 else "less than 0.01%"
+
+
 def diagnostics_record(notes: Iterable[Note] = (), **values: Any) -> Diagnostics:
     """A read-only mapping with exactly `KEYS`; every note is emitted as a warning and recorded."""
     unknown = set(values) - set(KEYS)

@@ -65,9 +65,12 @@ def mean_note(weights: Floats, mean: float) -> list[Note]:
     error = float(weights.std(ddof=1) / np.sqrt(len(weights)) * mean / weights.mean())
     if abs(mean - 1) <= 4 * error + 1e-9:
         return []
-    text = f"the weights average {mean:.2f}, not 1 (standard error {error:.2f}): "
-    cause = "the data hardly show what the target does" if mean < 1 else "the propensities are too small"
-    return [Note(OverlapWarning, text + cause + ", or the propensities are wrong.")]
+    cause = (
+        "the data hardly show what the target does, or the propensities are too large"
+        if mean < 1
+        else "propensities are too small"
+    )
+    return [Note(OverlapWarning, f"the weights average {mean:.2f}, not 1 (standard error {error:.2f}): {cause}.")]
 
 
 def overlap_notes(n: int, ess: float, share: float, tail: float | None) -> list[Note]:

@@ -114,9 +114,19 @@ class FittedEstimator:
             return self.estimator.policy_value(self.nuisances, estimand)
         if isinstance(self.estimator, IgnoresPolicy):
             raise EstimandError(f"{self.estimator}: gives every policy the same value; its contrasts are 0.")
+        if isinstance(estimand, ATE):
+            require_arms(self.nuisances.data, estimand.treated, estimand.control)
         contrast = estimand.contrast() if isinstance(estimand, ATE) else estimand
         value = self.estimator.policy_value(self.nuisances, contrast.policy)
         return value - self.estimator.policy_value(self.nuisances, contrast.reference)
+
+
+def require_arms(data: Trajectories, *arms: int) -> None:
+    """Refuse an effect of an arm that nobody took."""
+    taken = np.unique(data.actions)
+    for arm in arms:
+        if arm not in taken:
+            raise EstimandError(f"arm {arm} never occurs, so that its outcome is unknown; the data have arms {taken.tolist()}.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,17 +8,20 @@ from functools import partial
 import numpy as np
 
 from causalrl.checks import Floats
-from causalrl.diagnostics.record import Note, diagnostics_record
-from causalrl.errors import EstimandError
+from causalrl.diagnostics.record import Note, diagnostics_record, share
+from causalrl.errors import EstimandError, SupportWarning
 from causalrl.estimands import CATE, PolicyValue
 from causalrl.estimate import Estimate
-from causalrl.estimators.base import Estimator, Refitted, Score, estimate_from_score, goal_label
+from causalrl.estimators.base import Estimator, Refitted, Score, estimate_from_score, goal_label, require_arms
 from causalrl.inference.base import Evidence, Refit
 from causalrl.inference.functionals import Sum
 from causalrl.nuisances.crossfit import Nuisances
 from causalrl.nuisances.tabular import TabularQ
 from causalrl.nuisances.value import CompiledRefit, Target, ValueModel, ValueProblem
 from causalrl.policies import Uniform
+
+NOTABLE_MASS = 0.01
+"""Above this share of the target's probability on decisions never logged, a fitted Q is flagged as extrapolating."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,11 @@ class DirectMethod(Estimator):
             refit = CompiledStart(self.q, target, goal.discount, nuisances.seed)
         value = float(start.mean())
         evidence = Evidence(value, nuisances.data.clusters, refit=refit, compiled=compiled, seed=nuisances.seed)
-        diagnostics = diagnostics_record(notes, folds=(None, 1))
+        mass = never_logged_mass(target)
+        if mass > NOTABLE_MASS:
+            text = f"{share(mass)} of the probability of target {goal.policy} lies on decisions never logged; Q extrapolates."
+            notes = [*notes, Note(SupportWarning, text)]
+        diagnostics = diagnostics_record(notes, folds=(None, 1), unsupported_mass=mass)
         return Estimate(value, str(self), goal_label(goal), diagnostics, evidence, nuisances.data.fingerprint)
 
     def point(self, nuisances: Nuisances, goal: PolicyValue) -> float:
@@ -60,7 +67,7 @@ class DirectMethod(Estimator):
     def _start_values(self, nuisances: Nuisances, goal: PolicyValue) -> tuple[Target, Floats, list[Note]]:
         steps = nuisances.steps(goal.horizon)
         steps.require_successors(str(self))
-        target = nuisances.target(goal.policy, None, goal.horizon)
+        target = nuisances.target(goal.policy, None, None, goal.horizon)
         values = nuisances.values(self.q, target, goal.discount, folds=1)
         return target, values.v[steps.first], values.notes + nuisances.target_notes(goal.policy, None)
 
@@ -83,19 +90,31 @@ class DirectMethod(Estimator):
         if data.tabular and ((goal.at < 0) | (goal.at >= data.n_states)).any():
             row = int(np.flatnonzero((goal.at < 0) | (goal.at >= data.n_states))[0])
             raise EstimandError(f"CATE: at row {row} is state {goal.at[row]}; the data have states 0 to {data.n_states - 1}.")
-        for arm in (goal.treated, goal.control):
-            if not 0 <= arm < data.n_actions:
-                raise EstimandError(f"CATE: arm {arm} is none of the data's actions 0 to {data.n_actions - 1}.")
-        target = nuisances.target(Uniform(data.n_actions), None, None)
+        require_arms(data, goal.treated, goal.control)
+        target = nuisances.target(Uniform(data.n_actions), None, None, None)
         fold = nuisances.folds(1, None)[0]
         fitted = self.q.fit(ValueProblem(target, fold.train, 1.0, None, nuisances.seed))
-        q = fitted.q(goal.at, np.zeros(len(goal.at), np.int64))
+        at = goal.at
+        if goal.names is not None and goal.names != data.feature_names:
+            if sorted(goal.names) != sorted(data.feature_names):
+                raise EstimandError(f"CATE: at has columns {goal.names}, the covariates are {data.feature_names}.")
+            at = at[:, [goal.names.index(name) for name in data.feature_names]]
+        q = fitted.q(at, np.zeros(len(goal.at), np.int64))
         for arm in (goal.treated, goal.control):
             if np.isnan(q[:, arm]).any():
                 raise EstimandError(
                     f"CATE: no logged decision shows arm {arm}, so that its outcome is unknown. Compare logged arms."
                 )
         return q[:, goal.treated] - q[:, goal.control]
+
+
+def never_logged_mass(target: Target) -> float:
+    """Share of the target's probability at the logged steps on (state, action) pairs, or on actions, that were never logged."""
+    steps = target.steps
+    cell = steps.observations if steps.data.tabular else np.zeros(len(steps), np.int64)
+    logged = np.zeros((steps.data.n_states or 1, steps.data.n_actions), np.bool_)
+    logged[cell, steps.actions] = True
+    return float(np.sum(target.at_steps * ~logged[cell]) / len(steps))
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import numpy as np
 
 from causalrl.checks import Floats, Ints
 from causalrl.errors import IntervalError
-from causalrl.inference.functionals import Functional, cluster_standard_error, cluster_totals, influence_values
+from causalrl.inference.functionals import Functional, cluster_standard_error, cluster_totals, influence_values, require_clusters
 from causalrl.kernels.resampling import count_block
 
 _BLOCK = 64
@@ -20,7 +20,7 @@ Refit: TypeAlias = Callable[[Floats], Floats]
 """Maps resampling counts (b, G) of the clusters to the values (b,) or (b, k) of the estimate refitted from scratch."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Interval:
     """A confidence interval.
 
@@ -47,9 +47,9 @@ class Interval:
     def __contains__(self, value: float) -> bool:
         return bool(np.all((self.low <= np.asarray(value)) & (np.asarray(value) <= self.high)))
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         with np.printoptions(precision=4):
-            low, high = (f"{x:.4f}" if np.ndim(x) == 0 else str(x) for x in (self.low, self.high))
+            low, high = (show_number(float(x)) if np.ndim(x) == 0 else str(x) for x in (self.low, self.high))
         return f"[{low}, {high}] ({self.level:.0%}, {self.method})"
 
 
@@ -134,6 +134,11 @@ class Evidence:
         return np.ascontiguousarray(cluster_totals(self.smooth()[1], self.clusters).T)
 
 
+def show_number(x: float) -> str:
+    """Four decimals, or four digits where decimals would hide them."""
+    return f"{x:.4f}" if x == 0 or 1e-3 <= abs(x) < 1e6 else f"{x:.4g}"
+
+
 class IntervalMethod(Protocol):
     """A way to turn evidence into an interval."""
 
@@ -148,5 +153,6 @@ def make_interval(evidence: Evidence, level: float, method: IntervalMethod) -> I
         raise IntervalError(f"level: {level} is outside (0, 1); write 0.95 for 95%.")
     if isinstance(method, type) or not hasattr(method, "limits"):
         raise IntervalError(f"method: {method!r} makes no interval; pass an object such as Wald() or PercentileBootstrap(1000).")
+    require_clusters(evidence.n_clusters)
     low, high = method.limits(evidence, level)
     return Interval(low, high, level, method)

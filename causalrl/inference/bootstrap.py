@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalrl.checks import Floats, whole_number
+from causalrl.checks import Floats, seed_number, whole_number
 from causalrl.errors import IntervalError
 from causalrl.inference.base import Evidence
 from causalrl.inference.functionals import Functional
@@ -27,7 +27,7 @@ class Resampling:
 
     def __post_init__(self) -> None:
         whole_number("replicates", self.replicates, 2, IntervalError)
-        whole_number("seed", self.seed, 0, IntervalError)
+        seed_number(self.seed, IntervalError)
 
 
 @dataclass(frozen=True)

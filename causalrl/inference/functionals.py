@@ -208,6 +208,13 @@ def cluster_standard_error(influence: Floats, clusters: Ints) -> float:
     """
     totals = cluster_totals(influence, clusters)
     count = len(totals)
-    if count < 2:
-        raise IntervalError("stderr: the data hold a single cluster, and one cluster shows no spread; add clusters.")
+    require_clusters(count)
     return float(np.sqrt(count / (count - 1) * np.sum(totals**2)) / len(influence))
+
+
+def require_clusters(count: int) -> None:
+    """Refuse a spread learned from a single independent unit."""
+    if count < 2:
+        raise IntervalError(
+            "clusters: the data hold a single cluster, which shows no spread: no error, no interval; add clusters."
+        )

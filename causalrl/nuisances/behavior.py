@@ -36,7 +36,7 @@ class BehaviorFit(Policy):
     corrects: bool = False
     exact: bool = False
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "the behaviour policy"
 
     def logged(self, steps: Steps, rows: Bools) -> Floats:

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from causalrl.checks import Floats, Ints, whole_number
+from causalrl.checks import Floats, Ints, seed_number
 from causalrl.data import Steps, Trajectories
 from causalrl.derived_policies import NaturalCourse
-from causalrl.diagnostics.record import Note
+from causalrl.diagnostics.record import Note, share
 from causalrl.errors import DataError, EstimandError, EstimatedBehaviorWarning, SupportError, SupportWarning, TerminationWarning
 from causalrl.kernels.ragged import cumulative_log_weights
 from causalrl.kernels.rng import derive_seed
@@ -40,7 +40,11 @@ class Nuisances:
         return cls(data.take(drawn), seed, counts[drawn])
 
     def __init__(self, data: Trajectories, seed: int = 0, weights: Floats | None = None) -> None:
-        self.data, self.seed, self.weights = data, whole_number("seed", seed, 0), weights
+        if not isinstance(data, Trajectories):
+            raise DataError(
+                f"data: {type(data).__name__} is no Trajectories; build one with from_frame, from_cross_section or from_arrays."
+            )
+        self.data, self.seed, self.weights = data, seed_number(seed), weights
         self._memo: dict[Hashable, Any] = {}
         self._kept: list[Any] = []
 
@@ -110,23 +114,23 @@ class Nuisances:
             )
         return FittedBehavior(model, steps, folds, fits, logged)
 
-    def target(self, policy: Policy, behavior: BehaviorLike | None, horizon: int | None) -> Target:
-        """The bound target; one that is defined through the behaviour policy is bound to its fit on all trajectories."""
+    def target(self, policy: Policy, behavior: BehaviorLike | None, folds: int | None, horizon: int | None) -> Target:
+        """The bound target; one that is defined through the behaviour policy is bound to its fit, folds and all."""
         if self.data.n_actions == 0:
             raise DataError("actions: they are continuous, and estimators need discrete ones; bin them into integers first.")
         if not policy.needs_behavior:
             make = lambda: Target(policy.bind(self.data.n_actions), self.steps(horizon))  # noqa: E731
             return self._once(("target", self._same(policy), horizon), make)
-        fitted = self.behavior(behavior, 1, horizon)
-        make = lambda: Target(policy.bind(self.data.n_actions, fitted.fits[0]), self.steps(horizon))  # noqa: E731
-        return self._once(("target", self._same(policy), self._same(fitted.model), horizon), make)
+        fitted = self.behavior(behavior, folds, horizon)
+        make = lambda: Target(policy.bind(self.data.n_actions, fitted.policy), self.steps(horizon))  # noqa: E731
+        return self._once(("target", self._same(policy), self._same(fitted.model), len(fitted.folds), horizon), make)
 
     def ratios(self, policy: Policy, behavior: BehaviorLike | None, folds: int | None, horizon: int | None) -> Ratios:
         """Importance ratios of the policy along the steps."""
         fitted = self.behavior(behavior, folds, horizon)
         key = ("ratios", self._same(policy), self._same(fitted.model), len(fitted.folds), horizon)
-        notes = fitted.notes + self.target_notes(policy, behavior)
-        target = self.target(policy, behavior, horizon)
+        notes = fitted.notes + self.target_notes(policy, behavior) + _ends_note(fitted.steps, pooled=False)
+        target = self.target(policy, behavior, folds, horizon)
         return self._once(key, lambda: self._make_ratios(target, fitted, notes, policy.needs_behavior))
 
     def target_notes(self, policy: Policy, behavior: BehaviorLike | None) -> list[Note]:
@@ -148,9 +152,7 @@ class Nuisances:
             log_ratios = np.log(taken) - np.log(fitted.logged)
         mass = fitted.unsupported_mass(target.at_steps)
         if mass:
-            text = (
-                f"{mass:.2%} of the probability of target {target.policy} lies on actions that the behaviour policy never takes."
-            )
+            text = f"{share(mass)} of the probability of {target.policy} lies on actions that the behaviour policy never takes."
             notes = [*notes, Note(SupportWarning, text)]
         log_weights = cumulative_log_weights(log_ratios, steps.offsets)
         return Ratios(fitted, target, log_ratios, log_weights, mass, notes, made_of_behavior)
@@ -186,7 +188,7 @@ class Nuisances:
         steps, early = target.steps, np.flatnonzero(target.steps.cut_early)
         q = np.empty((len(steps), self.data.n_actions))
         q_final = np.empty((len(early), self.data.n_actions))
-        notes = _ends_note(model, steps)
+        notes = [] if model.known else _ends_note(steps, pooled=not getattr(model, "by_time", False))
         for fold in self.folds(count, steps.horizon):
             problem = ValueProblem(target, fold.train, discount, steps.horizon, derive_seed(self.seed, "value", fold.index))
             fitted: QFunction = model.fit(problem)
@@ -201,15 +203,15 @@ class Nuisances:
         return steps.next_observations[steps.last[trajectories]], steps.time[steps.last[trajectories]] + 1
 
 
-def _ends_note(model: ValueModel, steps: Steps) -> list[Note]:
-    """A warning where a model that pools times would learn a time limit as if it were the end of the process."""
-    lengths = np.diff(steps.offsets)
-    together = lengths[0] > 1 and (lengths == lengths[0]).all() and not steps.continues[steps.last].any()
-    if model.known or getattr(model, "by_time", False) or not together:
+def _ends_note(steps: Steps, pooled: bool) -> list[Note]:
+    """A warning where a time limit may have been logged as the end of the process, and that would change the answer."""
+    longest = int(steps.data.lengths.max())
+    beyond = steps.horizon is None or steps.horizon > longest
+    if not steps.end_together or not (pooled or beyond):
         return []
     text = (
-        f"every record ends TERMINATED after {lengths[0]} steps, and a Q that pools times learns that the process may stop at "
-        "any step. If only the record stopped, build the data with end=TRUNCATED; else use TabularQ(by_time=True)."
+        f"all records are marked TERMINATED, and many stop at step {longest}, as if only the record stopped there. "
+        "If so, build the data with end=TRUNCATED for them; else use TabularQ(by_time=True) and a horizon of that many steps."
     )
     return [Note(TerminationWarning, text)]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from causalrl.checks import Bools, Floats
+from causalrl.checks import Bools, Floats, Ints
 from causalrl.data import Steps
 from causalrl.diagnostics.record import Note
 from causalrl.nuisances.behavior import BehaviorFit, BehaviorModel, LoggedFit
@@ -47,6 +49,11 @@ class FittedBehavior:
         return [note for fit in self.fits for note in fit.notes]
 
     @cached_property
+    def policy(self) -> BehaviorFit:
+        """The fitted behaviour as one policy."""
+        return self.fits[0] if len(self.fits) == 1 else FoldedFit(self)
+
+    @cached_property
     def complete(self) -> bool:
         """Whether the probability of every action, not only of the logged one, is there."""
         return all(not isinstance(fit, LoggedFit) or fit.exact for fit in self.fits)
@@ -66,6 +73,23 @@ class FittedBehavior:
             return None
         by_step = sum(fit.correction(sensitivity, fold.test, fold.train) for fold, fit in zip(self.folds, self.fits, strict=True))
         return np.asarray(np.add.reduceat(by_step, self.steps.first))
+
+
+class FoldedFit(BehaviorFit):
+    """A cross-fitted behaviour as one policy: at a logged step its own fold's fit, elsewhere the mean of the fits."""
+
+    def __init__(self, fitted: FittedBehavior) -> None:
+        self._fitted = fitted
+        self.stationary = all(fit.stationary for fit in fitted.fits)
+
+    def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
+        fitted = self._fitted
+        if observations is not fitted.steps.observations:
+            return np.mean([fit.probabilities(observations, time) for fit in fitted.fits], axis=0)
+        rows = np.empty((len(observations), fitted.steps.data.n_actions))
+        for fold, fit in zip(fitted.folds, fitted.fits, strict=True):
+            rows[fold.test] = fit.at(fitted.steps, fold.test)
+        return rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from causalrl.kernels.rng import derive_seed
 from causalrl.nuisances.value import QFunction, ValueProblem, expected_value
 
 _TOLERANCE = 1e-4
-"""A stationary Q has converged when it is about this share of the targets' spread from its fixed point."""
+"""A stationary Q has converged when it is about this share of the largest target from its fixed point."""
 
 
 def seeded_clone(learner: Any, seed: int) -> Any:
@@ -28,6 +28,16 @@ def seeded_clone(learner: Any, seed: int) -> Any:
     copy = clone(learner)
     open_states = [name for name, value in copy.get_params().items() if name.split("__")[-1] == "random_state" and value is None]
     return copy.set_params(**{name: derive_seed(seed, name) % 2**32 for name in open_states}) if open_states else copy
+
+
+def _require_regressor(learner: Any) -> None:
+    from sklearn.base import is_classifier
+
+    if is_classifier(learner):
+        raise EstimandError(
+            f"q: {learner} is a classifier, whose predictions are labels, not means. Pass a regressor; for a binary outcome "
+            "it predicts probabilities."
+        )
 
 
 def fit_noting(learner: Any, features: Floats, targets: NDArray[Any]) -> tuple[Any, tuple[Note, ...]]:
@@ -46,9 +56,12 @@ def fit_noting(learner: Any, features: Floats, targets: NDArray[Any]) -> tuple[A
 
 
 def is_linear(learner: Any) -> bool:
-    """Whether a learner, or the last step of a pipeline, is one of scikit-learn's linear models."""
-    last = learner.steps[-1][1] if hasattr(learner, "steps") else learner
-    return type(last).__module__.startswith("sklearn.linear_model")
+    """Whether a learner is one of scikit-learn's linear models, alone or behind plain preprocessing."""
+    steps = [step for _, step in learner.steps] if hasattr(learner, "steps") else [learner]
+    plain = ("sklearn.preprocessing", "sklearn.compose", "sklearn.impute")
+    return type(steps[-1]).__module__.startswith("sklearn.linear_model") and all(
+        type(step).__module__.startswith(plain) for step in steps[:-1]
+    )
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,7 @@ class PerAction:
         return 1 if is_linear(self.regressor) else 5
 
     def fit(self, problem: ValueProblem) -> QFunction:
+        _require_regressor(self.regressor)
         return _fit_by_iteration(problem, self.max_iterations, self._fit_once)
 
     def _fit_once(
@@ -129,6 +143,7 @@ class Pooled:
         return 1 if is_linear(self.regressor) else 5
 
     def fit(self, problem: ValueProblem) -> QFunction:
+        _require_regressor(self.regressor)
         return _fit_by_iteration(problem, self.max_iterations, self._fit_once)
 
     def _fit_once(self, data: Trajectories, observations: NDArray[Any], actions: Ints, targets: Floats, seed: int) -> _PooledFit:
@@ -202,11 +217,11 @@ def _fit_by_iteration(problem: ValueProblem, max_iterations: int, fit_once: FitO
     change = np.inf
     for _ in range(max_iterations):
         current, targets = layer(current, 0, 0)
-        change = float(np.abs(targets - previous).max() / (targets.std() or 1.0))
+        change = float(np.abs(targets - previous).max() / (np.abs(targets).max() or 1.0))
         previous = targets
         if change <= _TOLERANCE * max(1 - problem.discount, 0.01):
             return _LayeredQ([current])
-    text = f"FQE stopped after {max_iterations} regressions with targets still moving by {change:.1e} of their spread."
+    text = f"FQE stopped after {max_iterations} regressions with targets still moving by {change:.1e} of the largest."
     return _LayeredQ([current], (Note(ConvergenceWarning, text),))
 
 

@@ -15,6 +15,7 @@ from causalrl.kernels.tabular import finite_horizon_q, refit_start_values, stati
 from causalrl.nuisances.value import QFunction, ValueProblem
 
 _TOLERANCE = 1e-10
+"""A stationary V has converged when no backup moves it by more than this share of the largest reward."""
 _MAX_ITERATIONS = 20_000
 
 
@@ -87,11 +88,11 @@ class TabularQ:
                 row_weights,
                 problem.discount,
                 self.unseen.constant,
-                _TOLERANCE,
+                table.tolerance,
                 _MAX_ITERATIONS,
                 q[0],
             )
-            if change > _TOLERANCE:
+            if change > table.tolerance:
                 text = f"the value iteration of TabularQ stopped after {_MAX_ITERATIONS} backups, still moving by {change:.1e}."
                 notes = (Note(ConvergenceWarning, text),)
         else:
@@ -122,7 +123,7 @@ class TabularQ:
             problem.horizon or 0,
             problem.discount,
             self.unseen.constant,
-            _TOLERANCE,
+            table.tolerance,
             _MAX_ITERATIONS,
         )
 
@@ -159,6 +160,7 @@ class _Transitions:
         self.edges: tuple[Ints, Ints] = (distinct // states, distinct % states)
         self.rows: tuple[Ints, Floats, Ints, Bools] = (cells, steps.rewards[self.order], edge_of_row, steps.known[self.order])
         self.policy = problem.target.table(problem.horizon)
+        self.tolerance = _TOLERANCE * float(np.abs(steps.rewards).max())
 
 
 @dataclass(frozen=True, eq=False)

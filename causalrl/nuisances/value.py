@@ -53,7 +53,8 @@ class Target:
     def at_next(self, t: int) -> Floats:
         """(M, A) at the next observations, when they are met at time t; zero where there is none."""
         out = np.zeros((len(self.steps), self.steps.data.n_actions))
-        out[self.there] = self.at(self.steps.next_observations[self.there], np.full(int(self.there.sum()), t))
+        if self.there.any():
+            out[self.there] = self.at(self.steps.next_observations[self.there], np.full(int(self.there.sum()), t))
         return out
 
     def all_next(self, horizon: int | None) -> Floats:
