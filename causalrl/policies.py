@@ -6,6 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -181,8 +182,11 @@ class TabularPolicy(Policy):
         return self.table[time, observations]
 
     def __repr__(self) -> str:
-        digest = hashlib.blake2b(self.table.tobytes(), digest_size=3).hexdigest()
-        return f"TabularPolicy({' x '.join(map(str, self.table.shape))} #{digest})"
+        return f"TabularPolicy({' x '.join(map(str, self.table.shape))} #{self._digest})"
+
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.blake2b(self.table.tobytes(), digest_size=3).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
