@@ -67,7 +67,11 @@ class Evaluation:
         return write_table(self.frame, Path(path), "Evaluation")
 
     def __repr__(self) -> str:
-        return str(self.frame.drop(columns=["warnings", "failure"]).to_string(index=False))
+        table = str(self.frame.drop(columns=["warnings", "failure"]).to_string(index=False, na_rep=""))
+        texts = self.frame["failure"].fillna(self.frame["warnings"])
+        rows = zip(self.frame["policy"], self.frame["estimator"], texts, strict=True)
+        notes = [f"! {policy!s}, {estimator!s}: {text!s}" for policy, estimator, text in rows if text]
+        return "\n".join([table, *notes])
 
     def _repr_html_(self) -> str:
         return str(self.frame.to_html(index=False))

@@ -51,7 +51,13 @@ class DR(DoublyRobustEstimator):
     first order where they are, and is too short where they are wrong and the model is learned.
 
     Args:
-        q: value model. behavior, folds: see `ImportanceEstimator`.
+        q: value model, cross-fitted by default unless linear.
+        behavior: propensities; None is the logged ones where the data have them, else Counts() on states, Logit() on vectors.
+        folds: cross-fitting folds by cluster of both; None is each learner's default.
+
+    Raises:
+        SupportError: from `estimate`, where all weights are zero at some t. TruncationError: where a record stops before the
+            horizon and has no final observation.
 
     Example:
         >>> import causalrl as crl
@@ -71,7 +77,13 @@ class WDR(DoublyRobustEstimator):
     The normalisers run over all trajectories; an ended one keeps its last weight.
 
     Args:
-        q: value model. behavior, folds: see `ImportanceEstimator`.
+        q: value model, cross-fitted by default unless linear.
+        behavior: propensities; None is the logged ones where the data have them, else Counts() on states, Logit() on vectors.
+        folds: cross-fitting folds by cluster of both; None is each learner's default.
+
+    Raises:
+        SupportError: from `estimate`, where all weights are zero at some t. TruncationError: where a record stops before the
+            horizon and has no final observation.
 
     Example:
         >>> import causalrl as crl

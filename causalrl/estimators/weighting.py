@@ -60,7 +60,11 @@ class IS(ImportanceEstimator):
     right; its variance grows exponentially with the horizon.
 
     Args:
-        behavior, folds: see `ImportanceEstimator`.
+        behavior: propensities; None is the logged ones where the data have them, else Counts() on states, Logit() on vectors.
+        folds: cross-fitting folds by cluster; None is the learner's default.
+
+    Raises:
+        SupportError: from `estimate`, where all weights are zero. TruncationError: where a record stops before the horizon.
 
     Example:
         >>> import causalrl as crl
@@ -80,7 +84,11 @@ class WIS(ImportanceEstimator):
     The normaliser runs over all trajectories, each with the weight of its last step.
 
     Args:
-        behavior, folds: see `ImportanceEstimator`.
+        behavior: propensities; None is the logged ones where the data have them, else Counts() on states, Logit() on vectors.
+        folds: cross-fitting folds by cluster; None is the learner's default.
+
+    Raises:
+        SupportError: from `estimate`, where all weights are zero. TruncationError: where a record stops before the horizon.
 
     Example:
         >>> import causalrl as crl
@@ -100,7 +108,11 @@ class PDIS(ImportanceEstimator):
     """Per-decision importance sampling, mean of sum_t discount^t w_t r_t (Precup, Sutton & Singh 2000).
 
     Args:
-        behavior, folds: see `ImportanceEstimator`.
+        behavior: propensities; None is the logged ones where the data have them, else Counts() on states, Logit() on vectors.
+        folds: cross-fitting folds by cluster; None is the learner's default.
+
+    Raises:
+        SupportError: from `estimate`, where all weights are zero. TruncationError: where a record stops before the horizon.
 
     Example:
         >>> import causalrl as crl
@@ -122,7 +134,11 @@ class PDWIS(ImportanceEstimator):
     Every normaliser runs over all trajectories; an ended one keeps its last weight and earns 0.
 
     Args:
-        behavior, folds: see `ImportanceEstimator`.
+        behavior: propensities; None is the logged ones where the data have them, else Counts() on states, Logit() on vectors.
+        folds: cross-fitting folds by cluster; None is the learner's default.
+
+    Raises:
+        SupportError: from `estimate`, where all weights are zero. TruncationError: where a record stops before the horizon.
 
     Example:
         >>> import causalrl as crl

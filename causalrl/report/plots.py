@@ -28,7 +28,7 @@ def plot_intervals(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
         missing_extra("matplotlib", "plot")
     group = "policy" if "policy" in frame else "estimand"
     if ax is None:
-        _, ax = plt.subplots(figsize=(6.5, 0.6 + 0.24 * len(frame) + 0.3 * frame[group].nunique()), layout="constrained")
+        _, ax = plt.subplots(figsize=(6.5, 1.2 + 0.24 * len(frame) + 0.3 * frame[group].nunique()), layout="constrained")
     labels, ticks, y = [], [], 0.0
     for name, part in frame.groupby(group, sort=False):
         top = y
@@ -36,6 +36,10 @@ def plot_intervals(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
             if np.isfinite(row["low"]):
                 ax.plot([row["low"], row["high"]], [y, y], color=BLUE, linewidth=1.6, solid_capstyle="butt")
             ax.plot(row["value"], y, "o", color=BLUE, markersize=4)
+            if not np.isfinite(row["value"]):
+                ax.annotate(
+                    "no estimate", (0.99, y), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=7, color=GREY
+                )
             labels.append(str(row["estimator"]))
             ticks.append(y)
             y += 1.0
@@ -53,7 +57,7 @@ def plot_intervals(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
         )
         y += 0.8
     ax.set_yticks(ticks, labels, fontsize=8)
-    ax.invert_yaxis()
+    ax.set_ylim(y - 1.2, -1.1)
     ax.set_xlabel("value, with 95% interval" + (" (line: truth)" if "truth" in frame else ""), fontsize=9)
     ax.tick_params(axis="x", labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
