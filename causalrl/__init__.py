@@ -1,5 +1,6 @@
 """causalrl: causal inference and off-policy evaluation of treatment policies on one interface."""
 
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,9 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"causalrl.{name}")
     if name not in _HOME:
-        raise AttributeError(f"causalrl has no {name!r}; it offers {', '.join(sorted(__all__))}")
+        close = get_close_matches(name, __all__, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"it offers {', '.join(sorted(__all__))}"
+        raise AttributeError(f"causalrl has no {name!r}; {hint}")
     value = getattr(import_module(f"causalrl.{_HOME[name]}"), name)
     globals()[name] = value
     return value

@@ -18,6 +18,7 @@ PROBABILITY_TOLERANCE = 1e-6
 
 
 _MOST_CODES = 10_000_000
+_MOST_COLUMNS = 10_000
 
 
 def first_bad(mask: NDArray[np.bool_]) -> int:
@@ -243,3 +244,12 @@ def label_array(labels: ArrayLike) -> NDArray[Any]:
     array = np.array(labels)
     text = array.dtype.kind == "T" or (array.dtype == object and all(isinstance(label, str) for label in array.flat))
     return array.astype(str) if text else array
+
+
+def one_hot(states: Ints, n_states: int) -> Floats:
+    """(M, S) indicator columns of states (M,)."""
+    if n_states > _MOST_COLUMNS:
+        raise DataError(f"state_features: one-hot columns of {n_states} states are too many; give the states features.")
+    out = np.zeros((len(states), n_states))
+    out[np.arange(len(states)), states] = 1.0
+    return out

@@ -26,6 +26,7 @@ from causalrl.checks import (
     matrix,
     observation_arrays,
     offsets_of,
+    one_hot,
     usable_rows,
     vector,
     whole_number,
@@ -273,11 +274,7 @@ class Trajectories:
         if self.state_features is not None:
             features: Floats = self.state_features[observations]
             return features
-        if self.n_states > 10_000:
-            raise DataError(f"state_features: one-hot columns of {self.n_states} states are too many; give the states features.")
-        one_hot = np.zeros((len(observations), self.n_states))
-        one_hot[np.arange(len(observations)), observations] = 1.0
-        return one_hot
+        return one_hot(observations, self.n_states)
 
     def take(self, trajectories: ArrayLike) -> Trajectories:
         """The trajectories with these indices, in this order (a shard, a permutation, a resample), or where a mask is true."""

@@ -200,7 +200,8 @@ class Estimate:
     def merge(self, *shards: Estimate) -> Estimate:
         """The estimate from all shards of data too large for one machine, exactly as from the whole.
 
-        Every shard must use nuisances fixed beforehand, and no cluster may be spread over shards.
+        Every shard must use nuisances fixed beforehand. No trajectory may be in two shards and no cluster spread over them: that
+        cannot be seen from the shards and would make the interval too short.
 
         Raises:
             MismatchError: where nuisances were learned, or the shards are of different estimators.
@@ -272,6 +273,8 @@ def _merge_two(a: Estimate, b: Estimate) -> Estimate:
         raise MismatchError("merge: two shards hold the same data; pass each shard once.")
     if (a.estimator, a.estimand) != (b.estimator, b.estimand):
         raise MismatchError(f"merge: {a.estimator} of {a.estimand} and {b.estimator} of {b.estimand} are different questions.")
+    if "<lambda>" in a.estimator + a.estimand:
+        raise MismatchError("merge: a lambda has no name by which shards could be compared; define the function with a name.")
     evidence = merge(a.evidence, b.evidence)
     diagnostics = merged_diagnostics(a.diagnostics, b.diagnostics)
     return replace(

@@ -28,8 +28,9 @@ NOTABLE_MASS = 0.01
 class DirectMethod(Estimator):
     """Mean of V(s_0) = sum_a pi(a|s_0) Q(s_0, a) under a fitted Q: FQE, and at horizon 1 the g-formula.
 
-    Its error is that of the model; no influence value tells it. The interval refits the model on resampled clusters,
-    by default where that runs in a kernel (TabularQ, LinearQ), elsewhere on request.
+    Its error is that of the model; no influence value tells it. The interval refits the model on resampled clusters, by default
+    where that runs in a kernel (TabularQ, LinearQ), elsewhere on request. It knows the model's variance and not its bias (of a
+    wrong regression, of the rule for decisions never logged).
 
     Args:
         q: value model.

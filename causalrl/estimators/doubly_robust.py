@@ -48,7 +48,8 @@ class DR(DoublyRobustEstimator):
 
     mean of V(s_0) + sum_t discount^t w_t (r_t - Q(s_t, a_t) + discount V(s_{t+1})): consistent where the propensities or the
     value model are right. The interval needs right propensities: it takes the value model as given, which costs nothing to
-    first order where they are, and is too short where they are wrong and the model is learned.
+    first order where they are, and is too short where they are wrong and the model is learned. A record cut before the horizon
+    is continued by the model alone, whatever the propensities.
 
     Args:
         q: value model, cross-fitted by default unless linear.

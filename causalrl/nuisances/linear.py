@@ -47,6 +47,7 @@ class LinearQ:
             steps.known,
             basis.at(steps.next_observations),
         )
+        _require_logged(problem)
         policy = problem.target.all_next(_horizon(problem))
         actions = steps.data.n_actions
         horizon = _horizon(problem)
@@ -78,6 +79,19 @@ class LinearQ:
             weights,
             _horizon(problem) or 0,
             problem.discount,
+        )
+
+
+def _require_logged(problem: ValueProblem) -> None:
+    """Refuse a target whose next actions include one without a usable row, since its Q would enter every target."""
+    steps = problem.steps
+    logged = np.bincount(steps.actions, problem.weights * steps.known, steps.data.n_actions) > 0
+    taken = problem.target.all_next(_horizon(problem))[:, problem.target.there].any(axis=(0, 1))
+    unknown = np.flatnonzero(taken & ~logged)
+    if problem.sequential and len(unknown):
+        raise EstimandError(
+            f"q: no logged decision shows action {unknown[0]}, which the target takes. Use a target within the logged actions, "
+            "or a model that pools actions (Pooled, TabularQ)."
         )
 
 
