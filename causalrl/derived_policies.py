@@ -84,7 +84,8 @@ class Softened(Policy):
 
     def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
         rows = self.policy.probabilities(observations, time)
-        return (1 - self.epsilon) * rows + self.epsilon / rows.shape[1]
+        values: Floats = (1 - self.epsilon) * rows + self.epsilon / rows.shape[1]
+        return values
 
 
 @dataclass(frozen=True)

@@ -176,10 +176,10 @@ class TabularPolicy(Policy):
         if observations.ndim != 1:
             raise PolicyError(f"{self}: takes integer states (M,), got observations of shape {observations.shape}.")
         _check_index(self, "state", observations, self.table.shape[-2])
-        if self.stationary:
-            return self.table[observations]
-        _check_index(self, "time", time, len(self.table))
-        return self.table[time, observations]
+        if not self.stationary:
+            _check_index(self, "time", time, len(self.table))
+        rows: Floats = self.table[observations] if self.stationary else self.table[time, observations]
+        return rows
 
     def __repr__(self) -> str:
         return f"TabularPolicy({' x '.join(map(str, self.table.shape))} #{self._digest})"

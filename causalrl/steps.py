@@ -86,7 +86,8 @@ class Steps:
     def cut_early(self) -> Bools:
         """(n,) trajectories whose record stops before the horizon while the process goes on."""
         short = np.full(self.data.n, True) if self.horizon is None else np.diff(self.offsets) < self.horizon
-        return short & (self.data.end != End.TERMINATED)
+        mask: Bools = short & (self.data.end != End.TERMINATED)
+        return mask
 
     @cached_property
     def end_together(self) -> bool:

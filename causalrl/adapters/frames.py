@@ -113,4 +113,5 @@ def _constant(table: nw.DataFrame[Any], column: str, offsets: NDArray[Any], ids:
     differs = np.flatnonzero(values != first)
     if len(differs):
         raise DataError(f"{column}: changes within trajectory {ids[differs[0]]}; a cluster holds whole trajectories.")
-    return values[offsets[:-1]]
+    labels: NDArray[Any] = values[offsets[:-1]]
+    return labels

@@ -71,7 +71,8 @@ class Sum(Functional):
     p: int = 1
 
     def value(self, means: Floats) -> Floats:
-        return means.sum(axis=-1)
+        values: Floats = means.sum(axis=-1)
+        return values
 
     def gradient(self, means: Floats) -> Floats:
         return np.ones_like(means)
@@ -108,7 +109,8 @@ class RatioSum(Functional):
 
     def value(self, means: Floats) -> Floats:
         numerators, denominators = self._split(means)
-        return (numerators / denominators).sum(axis=-1)
+        values: Floats = (numerators / denominators).sum(axis=-1)
+        return values
 
     def gradient(self, means: Floats) -> Floats:
         numerators, denominators = self._split(means)
@@ -190,7 +192,8 @@ class Transformed(Functional):
 def influence_values(functional: Functional, moments: Floats) -> Floats:
     """(n,) influence of each trajectory: gradient' (M_i - mean)."""
     means = moments.mean(axis=0)
-    return (moments - means) @ functional.gradient(means)
+    values: Floats = (moments - means) @ functional.gradient(means)
+    return values
 
 
 def cluster_totals(values: Floats, clusters: Ints) -> Floats:

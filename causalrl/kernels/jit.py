@@ -15,21 +15,24 @@ def compiled(function: Function) -> Function:
     """Compile a serial kernel (`NUMBA_DISABLE_JIT=1` leaves it pure Python)."""
     if numba.config.DISABLE_JIT:
         return _interpreted(function)
-    return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    kernel: Function = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    return kernel
 
 
 def parallel(function: Function) -> Function:
     """Compile a kernel whose `prange` iterations each write to a slot of their own, so that threads change nothing."""
     if numba.config.DISABLE_JIT:
         return _interpreted(function)
-    return numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")(function)
+    kernel: Function = numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")(function)
+    return kernel
 
 
 def reduction(function: Function) -> Function:
     """Compile a sum whose terms may be reordered for vector instructions: the same bits on every run of one machine."""
     if numba.config.DISABLE_JIT:
         return _interpreted(function)
-    return numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})(function)
+    kernel: Function = numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})(function)
+    return kernel
 
 
 def _interpreted(function: Function) -> Function:

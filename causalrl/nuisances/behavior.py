@@ -42,7 +42,8 @@ class BehaviorFit(Policy):
     def logged(self, steps: Steps, rows: Bools) -> Floats:
         """Probability of each logged action at the chosen rows of M steps."""
         probabilities: Floats = self.at(steps, rows)
-        return probabilities[np.arange(len(probabilities)), steps.actions[rows]]
+        values: Floats = probabilities[np.arange(len(probabilities)), steps.actions[rows]]
+        return values
 
     def at(self, steps: Steps, rows: Bools) -> Floats:
         """(rows, n_actions) probabilities at logged steps."""
@@ -140,7 +141,8 @@ class LoggedFit(BehaviorFit):
     def logged(self, steps: Steps, rows: Bools) -> Floats:
         if self._rows.ndim == 2:
             return super().logged(steps, rows)
-        return self._rows[rows]
+        values: Floats = self._rows[rows]
+        return values
 
     def at(self, steps: Steps, rows: Bools) -> Floats:
         return self.probabilities(steps.observations, steps.time)[rows]
@@ -152,7 +154,8 @@ class LoggedFit(BehaviorFit):
                 + ("" if self.exact else ", and there for the logged action only")
                 + "; this policy needs the whole behaviour policy. Pass behavior=Counts(), Logit() or KnownPropensity(policy)."
             )
-        return self._rows
+        values: Floats = self._rows
+        return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,13 +243,17 @@ class CountsFit(BehaviorFit):
                 f"behavior: Counts() never saw state {observations[row]} among the trajectories it learned from, and has no "
                 "propensity there. Use folds=1, coarser states, or Logit() on state features."
             )
-        return counts / total
+        values: Floats = counts / total
+        return values
 
     def logged(self, steps: Steps, rows: Bools) -> Floats:
         layer = np.minimum(steps.time[rows], len(self.counts) - 1)
         cell = self.counts[layer, steps.observations[rows]]
         total = cell.sum(axis=1)
-        return np.divide(cell[np.arange(len(cell)), steps.actions[rows]], total, out=np.zeros(len(cell)), where=total > 0)
+        values: Floats = np.divide(
+            cell[np.arange(len(cell)), steps.actions[rows]], total, out=np.zeros(len(cell)), where=total > 0
+        )
+        return values
 
     def correction(self, sensitivity: Floats, test: Bools, train: Floats) -> Floats:
         sums = weighted_counts(self._cells[test], sensitivity[test], self.counts.size).reshape(self.counts.shape)

@@ -85,7 +85,8 @@ class FoldedFit(BehaviorFit):
     def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
         fitted = self._fitted
         if observations is not fitted.steps.observations:
-            return np.mean([fit.probabilities(observations, time) for fit in fitted.fits], axis=0)
+            values: Floats = np.mean([fit.probabilities(observations, time) for fit in fitted.fits], axis=0)
+            return values
         rows = np.empty((len(observations), fitted.steps.data.n_actions))
         for fold, fit in zip(fitted.folds, fitted.fits, strict=True):
             rows[fold.test] = fit.at(fitted.steps, fold.test)

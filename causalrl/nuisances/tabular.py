@@ -171,4 +171,5 @@ class TabularQFunction(QFunction):
     notes: tuple[Note, ...] = ()
 
     def q(self, observations: NDArray[Any], time: Ints) -> Floats:
-        return self.table[np.minimum(time, len(self.table) - 1), observations]
+        values: Floats = self.table[np.minimum(time, len(self.table) - 1), observations]
+        return values

@@ -27,7 +27,8 @@ class Target:
     @cached_property
     def there(self) -> Bools:
         """(M,) steps whose successor counts: the process goes on and the observation is known."""
-        return self.steps.continues & self.steps.known
+        mask: Bools = self.steps.continues & self.steps.known
+        return mask
 
     def times(self, horizon: int | None) -> int:
         """How many times the target's probabilities differ between: 1 where it is stationary or nothing goes on.
@@ -151,7 +152,8 @@ def expected_value(q: Floats, probabilities: Floats) -> Floats:
             f"q: row {row} has no Q for action {action}, which the target takes there, since no logged decision shows it. Use a "
             "target within the logged actions, or a model that pools actions (Pooled, TabularQ)."
         )
-    return value
+    values: Floats = value
+    return values
 
 
 @dataclass(frozen=True, eq=False)
