@@ -15,8 +15,6 @@ Bools = NDArray[np.bool_]
 
 PROBABILITY_TOLERANCE = 1e-6
 """How far a row of probabilities may be from summing to 1 (single-precision classifiers reach about 1e-7)."""
-
-
 _MOST_CODES = 10_000_000
 _MOST_COLUMNS = 10_000
 
@@ -105,7 +103,7 @@ def vector(field: str, values: ArrayLike, length: int) -> Floats:
 
 def numeric(field: str, values: Any) -> Floats:
     given = array_of(field, values)
-    if given.dtype.kind in "USTmM":
+    if given.dtype.kind in "UST":
         raise DataError(f"{field}: not numeric ({given.dtype}); encode categories as numbers first.")
     try:
         return np.array(given, dtype=np.float64)
@@ -122,7 +120,7 @@ def matrix(field: str, values: ArrayLike) -> Floats:
 
 
 def integers(field: str, values: ArrayLike) -> Ints:
-    array = np.asarray(values)
+    array = array_of(field, values)
     if array.dtype.kind in "iub":
         return array.astype(np.int64)
     floats = numeric(field, array)

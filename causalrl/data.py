@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -111,7 +111,7 @@ class Trajectories:
             final[(kind == End.TERMINATED) & ~usable_rows(final)] = 0  # ignored, whatever stands there
             check_finite("final_observations", final)
         states = count_states(observed, final, n_states, features)
-        logged = None if behavior_probabilities is None else np.asarray(behavior_probabilities)
+        logged = None if behavior_probabilities is None else array_of("behavior_probabilities", behavior_probabilities)
         if n_actions is None and logged is not None and logged.ndim == 2:
             n_actions = logged.shape[1]
         action, action_count = action_array(actions, n_actions, steps)
@@ -285,20 +285,18 @@ class Trajectories:
         lengths = self.lengths[chosen]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         rows = np.repeat(self.offsets[chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Trajectories.from_arrays(
-            self.observations[rows],
-            self.actions[rows],
-            self.rewards[rows],
-            offsets,
+        logged, final = self.behavior_probabilities, self.final_observations
+        return replace(
+            self,
+            observations=self.observations[rows],
+            actions=self.actions[rows],
+            rewards=self.rewards[rows],
+            offsets=offsets,
             end=self.end[chosen],
-            behavior_probabilities=None if self.behavior_probabilities is None else self.behavior_probabilities[rows],
-            final_observations=None if self.final_observations is None else self.final_observations[chosen],
-            n_actions=self.n_actions or None,
-            n_states=self.n_states or None,
-            state_features=self.state_features,
+            behavior_probabilities=None if logged is None else logged[rows],
+            final_observations=None if final is None else final[chosen],
             ids=self.ids[chosen],
-            clusters=self.clusters[chosen],
-            feature_names=self.feature_names,
+            clusters=cluster_codes(self.clusters[chosen], len(chosen)),
         )
 
     def steps(self, horizon: int | None = None) -> Steps:

@@ -7,7 +7,7 @@ from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from causalrl.checks import check_finite
 from causalrl.errors import EstimandError
@@ -99,7 +99,7 @@ class CATE:
         CATE(at=2 points, treated=1, control=0)
     """
 
-    at: Any
+    at: NDArray[Any]
     treated: int = 1
     control: int = 0
     names: tuple[str, ...] | None = None

@@ -127,7 +127,14 @@ def test_one_cluster_has_no_interval_of_any_kind() -> None:
 
 
 def test_masks_and_times_are_no_numbers() -> None:
-    for field, values in (("rewards", np.ma.masked_greater([1.0, 999.0], 900)), ("rewards", np.array([1, 2], "timedelta64[h]"))):
+    masked = np.ma.masked_greater([1.0, 999.0], 900)
+    cases = (
+        ("rewards", masked),
+        ("rewards", np.array([1, 2], "timedelta64[h]")),
+        ("behavior_probabilities", np.ma.masked_less([0.5, 0.1], 0.2)),
+        ("final_observations", np.ma.masked_equal([3], 3)),
+    )
+    for field, values in cases:
         given = {"observations": [0, 1], "actions": [0, 1], "rewards": [1.0, 2.0], "offsets": [0, 2], field: values}
         with pytest.raises(DataError, match=field):
             crl.Trajectories.from_arrays(**given)

@@ -25,10 +25,10 @@ KEYS = (
     "warnings",
 )
 """ess: Kish effective sample size of the weights used (the smallest over t for per-decision estimators). ess_by_time: (T,) of
-them. max_weight: the largest importance weight. mean_weight: of the
-final weights, 1 in expectation. largest_share: the largest one's share of the total. tail_index: Pareto k of the final
-weights. unsupported_mass: share of target probability on actions that the behaviour never takes. behavior: what gave the
-propensities. folds: cross-fitting folds (behaviour, value). warnings: tuple of texts. None where undefined."""
+them. max_weight: the largest importance weight. mean_weight: of the final weights, 1 in expectation. largest_share: the largest
+one's share of the total. tail_index: Pareto k of the final weights. unsupported_mass: share of target probability on actions that
+the behaviour never takes. behavior: what gave the propensities. folds: cross-fitting folds (behaviour, value). warnings: tuple of
+texts. None where undefined."""
 
 
 class Note(NamedTuple):

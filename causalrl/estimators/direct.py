@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrl.checks import Floats
+from causalrl.data import Trajectories
 from causalrl.diagnostics.record import Note, diagnostics_record, share
 from causalrl.errors import EstimandError, SupportWarning
 from causalrl.estimands import CATE, PolicyValue
@@ -17,7 +20,7 @@ from causalrl.inference.base import Evidence, Refit
 from causalrl.inference.functionals import Sum
 from causalrl.nuisances.crossfit import Nuisances
 from causalrl.nuisances.tabular import TabularQ
-from causalrl.nuisances.value import CompiledRefit, Target, ValueModel, ValueProblem
+from causalrl.nuisances.value import CompiledRefit, StartRefit, Target, ValueModel, ValueProblem
 from causalrl.policies import Uniform
 
 NOTABLE_MASS = 0.01
@@ -49,10 +52,12 @@ class DirectMethod(Estimator):
         if self.q.known:
             score = Score(Sum(), start[:, None], notes=notes, fixed=not goal.policy.needs_behavior)
             return estimate_from_score(self, nuisances, goal, score)
-        refit: Refit = Refitted(nuisances, partial(self.point, goal=goal))
-        compiled = isinstance(self.q, CompiledRefit) and not goal.policy.needs_behavior
-        if isinstance(self.q, CompiledRefit) and compiled:
-            refit = CompiledStart(self.q, target, goal.discount, nuisances.seed)
+        refit: Refit
+        if compiled := isinstance(self.q, CompiledRefit) and not goal.policy.needs_behavior:
+            ones = np.ones(len(target.steps))
+            refit = CompiledStart(self.q, ValueProblem(target, ones, goal.discount, goal.horizon, nuisances.seed))
+        else:
+            refit = Refitted(nuisances, partial(self.point, goal=goal))
         value = float(start.mean())
         evidence = Evidence(value, nuisances.data.clusters, refit=refit, compiled=compiled, seed=nuisances.seed)
         mass = never_logged_mass(target)
@@ -86,27 +91,32 @@ class DirectMethod(Estimator):
             raise EstimandError(
                 "CATE: the data are sequential; a CATE is one decision at horizon 1. Ask a Contrast of two policies instead."
             )
-        if goal.at.ndim != data.observations.ndim or goal.at.shape[1:] != data.observations.shape[1:]:
-            raise EstimandError(f"CATE: at has shape {goal.at.shape}, but the covariates have {data.observations.shape}.")
-        if data.tabular and ((goal.at < 0) | (goal.at >= data.n_states)).any():
-            row = int(np.flatnonzero((goal.at < 0) | (goal.at >= data.n_states))[0])
-            raise EstimandError(f"CATE: at row {row} is state {goal.at[row]}; the data have states 0 to {data.n_states - 1}.")
+        at = points_of(goal, data)
         require_arms(data, goal.treated, goal.control)
         target = nuisances.target(Uniform(data.n_actions), None, None, None)
         fold = nuisances.folds(1, None)[0]
         fitted = self.q.fit(ValueProblem(target, fold.train, 1.0, None, nuisances.seed))
-        at = goal.at
-        if goal.names is not None and goal.names != data.feature_names:
-            if sorted(goal.names) != sorted(data.feature_names):
-                raise EstimandError(f"CATE: at has columns {goal.names}, the covariates are {data.feature_names}.")
-            at = at[:, [goal.names.index(name) for name in data.feature_names]]
-        q = fitted.q(at, np.zeros(len(goal.at), np.int64))
+        q = fitted.q(at, np.zeros(len(at), np.int64))
         for arm in (goal.treated, goal.control):
             if np.isnan(q[:, arm]).any():
                 raise EstimandError(
                     f"CATE: no logged decision shows arm {arm}, so that its outcome is unknown. Compare logged arms."
                 )
         return q[:, goal.treated] - q[:, goal.control]
+
+
+def points_of(goal: CATE, data: Trajectories) -> NDArray[Any]:
+    """The points of a CATE, their columns in the order of the data's."""
+    if goal.at.ndim != data.observations.ndim or goal.at.shape[1:] != data.observations.shape[1:]:
+        raise EstimandError(f"CATE: at has shape {goal.at.shape}, but the covariates have {data.observations.shape}.")
+    if data.tabular and ((goal.at < 0) | (goal.at >= data.n_states)).any():
+        row = int(np.flatnonzero((goal.at < 0) | (goal.at >= data.n_states))[0])
+        raise EstimandError(f"CATE: at row {row} is state {goal.at[row]}; the data have states 0 to {data.n_states - 1}.")
+    if goal.names is not None and goal.names != data.feature_names:
+        if sorted(goal.names) != sorted(data.feature_names):
+            raise EstimandError(f"CATE: at has columns {goal.names}, the covariates are {data.feature_names}.")
+        return goal.at[:, [goal.names.index(name) for name in data.feature_names]]
+    return goal.at
 
 
 def never_logged_mass(target: Target) -> float:
@@ -123,11 +133,11 @@ class CompiledStart:
     """Start values refitted in a kernel, under resampling counts (b, G)."""
 
     q: CompiledRefit
-    target: Target
-    discount: float
-    seed: int
+    problem: ValueProblem
+
+    @cached_property
+    def _refit(self) -> StartRefit:
+        return self.q.start_refit(self.problem)
 
     def __call__(self, counts: Floats) -> Floats:
-        steps = self.target.steps
-        problem = ValueProblem(self.target, np.ones(len(steps)), self.discount, steps.horizon, self.seed)
-        return self.q.refit_start_values(problem, np.ascontiguousarray(counts[:, steps.data.clusters]))
+        return self._refit(np.ascontiguousarray(counts[:, self.problem.steps.data.clusters]))

@@ -174,9 +174,9 @@ def refit_linear_start_values(
     start_design: Floats,
     start_policy: Floats,
     rows: Ints,
-    weights: Floats,
     horizon: int,
     discount: float,
+    weights: Floats,
 ) -> Floats:
     """(B,) mean start value of the Q refitted under each row of resampling weights (B, n); horizon 0 means stationary.
 

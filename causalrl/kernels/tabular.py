@@ -188,12 +188,12 @@ def refit_start_values(
     policy: Floats,
     rows: Ints,
     starts: Ints,
-    weights: Floats,
     horizon: int,
     discount: float,
     constant: float,
     tolerance: float,
     max_iterations: int,
+    weights: Floats,
 ) -> Floats:
     """(B,) mean start value of the Q refitted under each row of resampling weights (B, n); horizon 0 means stationary.
 

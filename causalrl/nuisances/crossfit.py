@@ -118,12 +118,13 @@ class Nuisances:
         """The bound target; one that is defined through the behaviour policy is bound to its fit, folds and all."""
         if self.data.n_actions == 0:
             raise DataError("actions: they are continuous, and estimators need discrete ones; bin them into integers first.")
-        if not policy.needs_behavior:
-            make = lambda: Target(policy.bind(self.data.n_actions), self.steps(horizon))  # noqa: E731
-            return self._once(("target", self._same(policy), horizon), make)
-        fitted = self.behavior(behavior, folds, horizon)
-        make = lambda: Target(policy.bind(self.data.n_actions, fitted.policy), self.steps(horizon))  # noqa: E731
-        return self._once(("target", self._same(policy), self._same(fitted.model), len(fitted.folds), horizon), make)
+        fitted = self.behavior(behavior, folds, horizon) if policy.needs_behavior else None
+        own: tuple[Hashable, ...] = () if fitted is None else (self._same(fitted.model), len(fitted.folds))
+        known = None if fitted is None else fitted.policy
+        return self._once(
+            ("target", self._same(policy), horizon, *own),
+            lambda: Target(policy.bind(self.data.n_actions, known), self.steps(horizon)),
+        )
 
     def ratios(self, policy: Policy, behavior: BehaviorLike | None, folds: int | None, horizon: int | None) -> Ratios:
         """Importance ratios of the policy along the steps."""

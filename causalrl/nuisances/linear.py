@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from causalrl.checks import Floats, Ints
 from causalrl.errors import DataError, EstimandError
 from causalrl.kernels.linear import finite_horizon_linear_q, refit_linear_start_values, stationary_linear_q
-from causalrl.nuisances.value import QFunction, ValueProblem
+from causalrl.nuisances.value import QFunction, StartRefit, ValueProblem
 
 Features = Callable[[NDArray[Any]], Floats]
 
@@ -47,10 +48,9 @@ class LinearQ:
             steps.known,
             basis.at(steps.next_observations),
         )
-        _require_logged(problem)
-        policy = problem.target.all_next(_horizon(problem))
-        actions = steps.data.n_actions
-        horizon = _horizon(problem)
+        actions, horizon = steps.data.n_actions, _horizon(problem)
+        policy = problem.target.all_next(horizon)
+        _require_logged(problem, policy)
         if horizon is None:
             theta = stationary_linear_q(*common, policy[0], problem.weights, actions, problem.discount)[None]
             if np.isnan(theta).all():
@@ -62,10 +62,11 @@ class LinearQ:
             theta = finite_horizon_linear_q(*common, policy, problem.weights, actions, horizon, problem.discount)
         return _LinearQFunction(basis, theta)
 
-    def refit_start_values(self, problem: ValueProblem, weights: Floats) -> Floats:
+    def start_refit(self, problem: ValueProblem) -> StartRefit:
         steps = problem.steps
         basis = _Basis(self.features, problem)
-        return refit_linear_start_values(
+        return partial(
+            refit_linear_start_values,
             basis.at(steps.observations),
             steps.actions,
             steps.rewards,
@@ -76,17 +77,16 @@ class LinearQ:
             basis.at(steps.observations[steps.first]),
             problem.target.at_steps[steps.first],
             steps.trajectory,
-            weights,
             _horizon(problem) or 0,
             problem.discount,
         )
 
 
-def _require_logged(problem: ValueProblem) -> None:
-    """Refuse a target whose next actions include one without a usable row, since its Q would enter every target."""
+def _require_logged(problem: ValueProblem, next_policy: Floats) -> None:
+    """Refuse a target whose next actions (1 or H, M, A) include one without a usable row: its Q would enter every target."""
     steps = problem.steps
     logged = np.bincount(steps.actions, problem.weights * steps.known, steps.data.n_actions) > 0
-    taken = problem.target.all_next(_horizon(problem))[:, problem.target.there].any(axis=(0, 1))
+    taken = next_policy[:, problem.target.there].any(axis=(0, 1))
     unknown = np.flatnonzero(taken & ~logged)
     if problem.sequential and len(unknown):
         raise EstimandError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -65,19 +66,12 @@ def is_linear(learner: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class PerAction:
-    """One regression of the outcome (or Bellman target) on the features for each action.
+class RegressionQ(ABC):
+    """Base of the value models that regress on features.
 
     Args:
         regressor: an unfitted scikit-learn regressor.
         max_iterations: of the fixed-point iteration when the horizon is None.
-
-    Example:
-        >>> import causalrl as crl
-        >>> from sklearn.linear_model import LinearRegression
-        >>> study = crl.Trajectories.from_cross_section([[0.0], [1.0], [0.0], [1.0]], [0, 0, 1, 1], [0.0, 1.0, 2.0, 3.0])
-        >>> round(crl.GFormula(PerAction(LinearRegression())).estimate(study, crl.ATE()).value, 6)
-        2.0
     """
 
     regressor: Any
@@ -91,6 +85,27 @@ class PerAction:
     def fit(self, problem: ValueProblem) -> QFunction:
         _require_regressor(self.regressor)
         return _fit_by_iteration(problem, self.max_iterations, self._fit_once)
+
+    @abstractmethod
+    def _fit_once(self, data: Trajectories, observations: NDArray[Any], actions: Ints, targets: Floats, seed: int) -> Layer:
+        """Regress the targets (K,) once."""
+
+
+@dataclass(frozen=True)
+class PerAction(RegressionQ):
+    """One regression of the outcome (or Bellman target) on the features for each action.
+
+    Args:
+        regressor: an unfitted scikit-learn regressor.
+        max_iterations: of the fixed-point iteration when the horizon is None.
+
+    Example:
+        >>> import causalrl as crl
+        >>> from sklearn.linear_model import LinearRegression
+        >>> study = crl.Trajectories.from_cross_section([[0.0], [1.0], [0.0], [1.0]], [0, 0, 1, 1], [0.0, 1.0, 2.0, 3.0])
+        >>> round(crl.GFormula(PerAction(LinearRegression())).estimate(study, crl.ATE()).value, 6)
+        2.0
+    """
 
     def _fit_once(
         self, data: Trajectories, observations: NDArray[Any], actions: Ints, targets: Floats, seed: int
@@ -119,7 +134,7 @@ class _PerActionFit:
 
 
 @dataclass(frozen=True)
-class Pooled:
+class Pooled(RegressionQ):
     """One regression on the features followed by one indicator column for each action but action 0.
 
     Args:
@@ -133,18 +148,6 @@ class Pooled:
         >>> round(crl.GFormula(Pooled(LinearRegression())).estimate(study, crl.ATE()).value, 6)
         2.0
     """
-
-    regressor: Any
-    max_iterations: int = 200
-    known: bool = field(default=False, init=False, repr=False)
-
-    @property
-    def default_folds(self) -> int:
-        return 1 if is_linear(self.regressor) else 5
-
-    def fit(self, problem: ValueProblem) -> QFunction:
-        _require_regressor(self.regressor)
-        return _fit_by_iteration(problem, self.max_iterations, self._fit_once)
 
     def _fit_once(self, data: Trajectories, observations: NDArray[Any], actions: Ints, targets: Floats, seed: int) -> _PooledFit:
         model, notes = fit_noting(seeded_clone(self.regressor, seed), _with_action(data, observations, actions), targets)

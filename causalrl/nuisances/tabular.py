@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from causalrl.checks import Bools, Floats, Ints
 from causalrl.diagnostics.record import Note
 from causalrl.errors import ConvergenceWarning, DataError, EstimandError
 from causalrl.kernels.tabular import finite_horizon_q, refit_start_values, stationary_q
-from causalrl.nuisances.value import QFunction, ValueProblem
+from causalrl.nuisances.value import QFunction, StartRefit, ValueProblem
 
 _TOLERANCE = 1e-10
 """A stationary V has converged when no backup moves it by more than this share of the largest reward."""
@@ -110,16 +111,16 @@ class TabularQ:
             )
         return TabularQFunction(q, notes)
 
-    def refit_start_values(self, problem: ValueProblem, weights: Floats) -> Floats:
+    def start_refit(self, problem: ValueProblem) -> StartRefit:
         table = _Transitions(problem, self.by_time)
-        return refit_start_values(
+        return partial(
+            refit_start_values,
             *table.rows,
             table.slices,
             *table.edges,
             table.policy,
             problem.steps.trajectory[table.order],
             problem.steps.observations[problem.steps.first],
-            weights,
             problem.horizon or 0,
             problem.discount,
             self.unseen.constant,

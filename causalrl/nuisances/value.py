@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -127,13 +127,17 @@ class ValueModel(Protocol):
         ...
 
 
+StartRefit: TypeAlias = Callable[[Floats], Floats]
+"""Maps trajectory weights (b, n) to the mean start value (b,) of the Q refitted under each row."""
+
+
 @runtime_checkable
 class CompiledRefit(Protocol):
     """A value model whose refits under resampling weights run in a kernel."""
 
     @abstractmethod
-    def refit_start_values(self, problem: ValueProblem, weights: Floats) -> Floats:
-        """(b,) mean start value under each row of trajectory weights (b, n)."""
+    def start_refit(self, problem: ValueProblem) -> StartRefit:
+        """The refit of this problem, its tables made once."""
         ...
 
 
