@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from causalrl.checks import Floats
-from causalrl.data import Trajectories
+import numpy as np
+
+from causalrl.checks import Bools, Floats
+from causalrl.data import End, Trajectories
+from causalrl.errors import DataError, EstimandError
 from causalrl.policies import PolicyLike, TabularPolicy
+from simulators import planning
+from simulators.checks import check_count, check_time, checked_tables
+from simulators.noise import add_noise
+from simulators.sampling import sample_walks
+from simulators.views import View
 
 if TYPE_CHECKING:
     from simulators.tabular import TabularMDP
+
+Propensities = Literal["oracle"]
 
 
 @runtime_checkable
@@ -46,42 +58,210 @@ class Simulator(Protocol):
 
 
 class TabularSimulator(ABC):
-    """A simulator whose law is a `TabularMDP`; a subclass says which, and adds the policies of its field.
+    """What a simulator with finitely many states can do; a subclass says what its process is, and adds the policies of its field.
 
-    Every method is that of `mdp`, with its arguments and errors.
+    A *view* is what somebody sees of the state. `record` is the view that the sampled data show, `sees` that of the policy.
+
+    Attributes:
+        default_view: name of the view of data and policies where none is named.
     """
+
+    default_view: ClassVar[str] = "full"
 
     @property
     @abstractmethod
     def mdp(self) -> TabularMDP:
         """The process itself."""
 
+    @cached_property
+    def views(self) -> Mapping[str, View]:
+        """The views by name; "full" is the state."""
+        return {"full": View.full(self.mdp)}
+
     @property
     def n_states(self) -> int:
         """S."""
-        return self.mdp.n_states
+        return self.mdp.dynamics.n_states
 
     @property
     def n_actions(self) -> int:
         """A."""
-        return self.mdp.n_actions
+        return self.mdp.dynamics.n_actions
 
-    def sample(self, n: int, policy: PolicyLike, horizon: int | None = None, seed: int = 0) -> Trajectories:
-        """See `TabularMDP.sample`."""
-        return self.mdp.sample(n, policy, horizon, seed)
+    def view(self, name: str | None = None) -> View:
+        """A view by name, the default one for None.
 
-    def value(self, policy: PolicyLike, horizon: int | None = None, discount: float = 1.0) -> float:
-        """See `TabularMDP.value`."""
-        return self.mdp.value(policy, horizon, discount)
+        Raises:
+            EstimandError: naming the views that there are.
+        """
+        name = self.default_view if name is None else name
+        views = self.views
+        if name not in views:
+            raise EstimandError(f"view: {name!r} is unknown; pass one of {', '.join(map(repr, views))}.")
+        return views[name]
 
-    def q(self, policy: PolicyLike, horizon: int | None = None, discount: float = 1.0) -> Floats:
-        """See `TabularMDP.q`."""
-        return self.mdp.q(policy, horizon, discount)
+    def sample(
+        self,
+        n: int,
+        policy: PolicyLike,
+        horizon: int | None = None,
+        seed: int = 0,
+        *,
+        record: str | None = None,
+        sees: str | None = None,
+        propensities: Propensities | None = None,
+    ) -> Trajectories:
+        """n trajectories, until a terminal state or the horizon.
 
-    def occupancy(self, policy: PolicyLike, horizon: int | None = None, discount: float = 1.0) -> Floats:
-        """See `TabularMDP.occupancy`."""
-        return self.mdp.occupancy(policy, horizon, discount)
+        The result is a function of the seed alone, whatever the number of threads; trajectory i does not depend on n.
+
+        Args:
+            n: at least 1.
+            policy: the behaviour policy.
+            horizon: number of steps, or None for the whole process, which must end.
+            seed: any non-negative integer.
+            record: view that the data show.
+            sees: view that the policy sees.
+            propensities: a record that hides what the policy saw keeps no probabilities of the logged actions, since an
+                estimator that has them needs no adjustment; "oracle" keeps them.
+
+        Returns:
+            integer records, the probability of each logged action, `end` TERMINATED or TRUNCATED (at the horizon), and
+            final records.
+
+        Raises:
+            DataError: for n below 1 or a negative seed.
+            EstimandError, PolicyError: as `value`.
+        """
+        check_count("n", n, least=1)
+        check_count("seed", seed, least=0)
+        shown, seen, mdp = self.view(record), self.view(sees), self.mdp
+        kept = keeps_propensities(propensities, shown.determines(seen))
+        tables = self.tables(policy, horizon, 1.0, sees)
+        if horizon is None:
+            states = planning.reachable(mdp.dynamics, mdp.terminal, mdp.initial, tables[0])
+            require_end(mdp, policy, tables[0], states, 1.0)
+        walks = sample_walks(mdp.dynamics, mdp.terminal, mdp.initial, tables, int(n), horizon, int(seed))
+        codes = shown.codes
+        assert codes is not None, "a simulator's own views have one record a state"
+        return Trajectories.from_arrays(
+            walks.states if shown.is_full else codes[walks.states],
+            walks.actions,
+            add_noise(walks.rewards, walks.offsets, mdp.reward_noise, int(seed)),
+            walks.offsets,
+            end=np.where(mdp.terminal[walks.final_states], End.TERMINATED, End.TRUNCATED),
+            behavior_probabilities=walks.probabilities if kept else None,
+            final_observations=codes[walks.final_states],
+            n_actions=self.n_actions,
+            n_states=shown.n_records,
+            state_features=shown.features,
+        )
+
+    def value(self, policy: PolicyLike, horizon: int | None = None, discount: float = 1.0, *, sees: str | None = None) -> float:
+        """Exact E[sum over t < horizon of discount^t r_t] under the policy.
+
+        Args:
+            policy: on integer states (or the records of a view), or a function of them.
+            horizon: number of steps, or None for the whole process (a linear solve).
+            discount: in [0, 1].
+            sees: view that the policy sees.
+
+        Raises:
+            EstimandError: for a horizon or discount out of range, an unknown view, or at discount 1 without a horizon for
+                a policy that never ends.
+            PolicyError: for a policy that does not fit.
+        """
+        mdp, tables = self.mdp, self.tables(policy, horizon, discount, sees)
+        if horizon is not None:
+            *_, q = planning.backward_q(mdp.dynamics, mdp.terminal, tables, horizon, discount)
+            return float(mdp.initial @ (tables[0] * q).sum(axis=1))
+        states = planning.reachable(mdp.dynamics, mdp.terminal, mdp.initial, tables[0])
+        require_end(mdp, policy, tables[0], states, discount)
+        return float(mdp.initial @ planning.stationary_values(mdp.dynamics, tables[0], states, discount))
+
+    def q(self, policy: PolicyLike, horizon: int | None = None, discount: float = 1.0, *, sees: str | None = None) -> Floats:
+        """Exact value of taking action a in state s at time t and following the policy after it; 0 in terminal states.
+
+        Returns:
+            (H, S, A), first axis the time t (H - t steps to go), or (S, A) without a horizon; always of the states.
+
+        Raises:
+            EstimandError, PolicyError: as `value`.
+        """
+        mdp, tables = self.mdp, self.tables(policy, horizon, discount, sees)
+        if horizon is not None:
+            return np.stack([*planning.backward_q(mdp.dynamics, mdp.terminal, tables, horizon, discount)][::-1])
+        require_end(mdp, policy, tables[0], ~mdp.terminal, discount)
+        values = planning.stationary_values(mdp.dynamics, tables[0], ~mdp.terminal, discount)
+        return planning.backup(mdp.dynamics, mdp.terminal, values, discount)
+
+    def occupancy(
+        self, policy: PolicyLike, horizon: int | None = None, discount: float = 1.0, *, sees: str | None = None
+    ) -> Floats:
+        """Exact state-action occupancy, so that value = sum of occupancy times mean reward; 0 in terminal states.
+
+        Returns:
+            (H, S, A) discount^t P(s_t = s, a_t = a, not ended), or its sum over all t, (S, A), without a horizon.
+
+        Raises:
+            EstimandError, PolicyError: as `value`.
+        """
+        mdp, tables = self.mdp, self.tables(policy, horizon, discount, sees)
+        if horizon is not None:
+            return planning.forward_visits(mdp.dynamics, mdp.terminal, mdp.initial, tables, horizon, discount)
+        states = planning.reachable(mdp.dynamics, mdp.terminal, mdp.initial, tables[0])
+        require_end(mdp, policy, tables[0], states, discount)
+        visits = planning.stationary_visits(mdp.dynamics, tables[0], mdp.initial, states, discount)
+        return np.asarray(visits[:, None] * tables[0])
 
     def optimal_policy(self, discount: float, horizon: int | None = None) -> TabularPolicy:
-        """See `TabularMDP.optimal_policy`."""
-        return self.mdp.optimal_policy(discount, horizon)
+        """A deterministic best policy of those that see the state; ties go to the lowest action.
+
+        At discount 1 without a horizon, where the lowest of the tied actions would never end, the lowest one that
+        brings the end nearer is taken.
+
+        Returns:
+            a table (S, A), or (H, S, A) for a horizon.
+
+        Raises:
+            EstimandError: as `value`, or at discount 1 for a state that cannot end, or a value without bound.
+        """
+        check_time(horizon, discount)
+        mdp = self.mdp
+        if horizon is not None:
+            return TabularPolicy(planning.optimal_tables(mdp.dynamics, mdp.terminal, horizon, discount))
+        return TabularPolicy(planning.optimal_table(mdp.dynamics, mdp.terminal, discount))
+
+    def tables(self, policy: PolicyLike, horizon: int | None, discount: float = 1.0, sees: str | None = None) -> Floats:
+        """(1, S, A) or (horizon, S, A) probabilities of a policy, as one of the states, whatever view it sees.
+
+        Raises:
+            EstimandError, PolicyError: as `value`.
+        """
+        check_time(horizon, discount)
+        view = self.view(sees)
+        others = {name: other.n_records for name, other in self.views.items() if other is not view}
+        return view.lift(checked_tables(policy, view.n_records, self.n_actions, horizon, others))
+
+
+def keeps_propensities(propensities: Propensities | None, shown: bool) -> bool:
+    """Whether a record keeps the probabilities of the logged actions.
+
+    Raises:
+        DataError: for anything but None and "oracle".
+    """
+    if propensities not in (None, "oracle"):
+        raise DataError(f"propensities: {propensities!r}; pass 'oracle', or None for what the record shows.")
+    return shown or propensities == "oracle"
+
+
+def require_end(mdp: TabularMDP, policy: Any, table: Floats, states: Bools, discount: float) -> None:
+    """At discount 1 a policy without a horizon must end from each of these states."""
+    if discount < 1:
+        return
+    stuck = states & planning.never_ending(mdp.dynamics, mdp.terminal, table)
+    if stuck.any():
+        raise EstimandError(
+            f"horizon: from state {np.flatnonzero(stuck)[0]} the process never ends under {policy}, so "
+            "discount 1 needs one; pass horizon=H, or a discount below 1, or flag a sink as terminal."
+        )

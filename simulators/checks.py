@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -37,12 +39,20 @@ def check_start(initial: ArrayLike, terminal: Bools) -> Floats:
     return start
 
 
-def checked_tables(policy: PolicyLike, n_states: int, n_actions: int, horizon: int | None) -> Floats:
-    """(1, S, A) or (horizon, S, A) probabilities of a policy; a table must have exactly S states."""
-    if isinstance(policy, TabularPolicy) and policy.table.shape[-2:] != (n_states, n_actions):
+def checked_tables(
+    policy: PolicyLike, n_records: int, n_actions: int, horizon: int | None, others: Mapping[str, int] | None = None
+) -> Floats:
+    """(1, R, A) or (horizon, R, A) probabilities of a policy; a table must have exactly R rows.
+
+    Args:
+        others: sizes of the views that the policy could be meant for, by name.
+    """
+    if isinstance(policy, TabularPolicy) and policy.table.shape[-2:] != (n_records, n_actions):
         states, actions = policy.table.shape[-2:]
+        meant = [name for name, size in (others or {}).items() if size == states != n_records]
+        mend = f"pass sees={meant[0]!r}, the view of that size" if meant else "pass a table of that size"
         raise PolicyError(
-            f"policy {policy}: its table has {states} states and {actions} actions, the process has {n_states} and "
-            f"{n_actions}; pass a table of that size."
+            f"policy {policy}: its table has {states} states and {actions} actions, the process has {n_records} and "
+            f"{n_actions}; {mend}."
         )
-    return policy_table(policy, n_states, n_actions, horizon)
+    return policy_table(policy, n_records, n_actions, horizon)

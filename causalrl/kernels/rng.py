@@ -43,6 +43,13 @@ def uniform(key: np.uint64, counter: np.uint64) -> float:
     return float(bits(key, counter) >> _S11) * _ULP
 
 
+@compiled
+def normal(key: np.uint64, counter: np.uint64) -> float:
+    """A standard normal number, by the transform of Box & Muller (1958); it uses the numbers 2 counter and 2 counter + 1."""
+    radius = np.sqrt(-2.0 * np.log(1.0 - uniform(key, np.uint64(2) * counter)))
+    return float(radius * np.cos(2.0 * np.pi * uniform(key, np.uint64(2) * counter + np.uint64(1))))
+
+
 def derive_seed(root: int, *role: int | str) -> int:
     """A 63-bit seed for one role (a fold, a learner, a replication) under the root seed.
 
