@@ -21,7 +21,7 @@ from causalrl.inference.base import Evidence
 from causalrl.kernels.ragged import cumulative_log_weights
 from causalrl.kernels.rng import derive_seed
 from simulators import SepsisSimulator
-from simulators.sampling import _cumulative_rows, count_steps, write_steps
+from simulators.sampling import cumulative_rows, count_steps, write_steps
 
 N, B, MEAN_LENGTH = 100_000, 1_000, 13
 Floats = NDArray[np.float64]
@@ -81,7 +81,7 @@ def sampling_tasks(simulator: SepsisSimulator, behavior: crl.TabularPolicy, hori
     """Steps of the sepsis simulator: the two kernels alone, and `sample`."""
     mdp = simulator.mdp
     tables, key = behavior.table[None], np.uint64(derive_seed(0, "speed"))
-    start, policy = _cumulative_rows(mdp.initial[None])[0], _cumulative_rows(tables)
+    start, policy = cumulative_rows(mdp.initial[None])[0], cumulative_rows(tables)
     law = (mdp.dynamics.indptr, mdp.dynamics.successors, mdp.dynamics.cumulative, mdp.terminal)
 
     def kernels() -> NDArray[np.int64]:

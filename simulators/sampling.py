@@ -46,7 +46,7 @@ def sample_walks(
     """n trajectories until a terminal state or the horizon, under tables (1, S, A) or (horizon, S, A)."""
     key = np.uint64(derive_seed(seed, _ROLE))
     limit = ENDLESS if horizon is None else horizon
-    start, policy = _cumulative_rows(initial[None])[0], _cumulative_rows(tables)
+    start, policy = cumulative_rows(initial[None])[0], cumulative_rows(tables)
     law = (dynamics.indptr, dynamics.successors, dynamics.cumulative, terminal)
     lengths = count_steps(key, n, limit, start, policy, *law)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -143,7 +143,7 @@ def write_steps(
     return states, actions, paid, probabilities, final_states
 
 
-def _cumulative_rows(rows: Floats) -> Floats:
+def cumulative_rows(rows: Floats) -> Floats:
     """Cumulative sums along the last axis, exactly 1 from the last possible entry on."""
     left = np.cumsum(rows[..., ::-1], axis=-1)[..., ::-1]
     after = np.concatenate([left[..., 1:], np.zeros((*rows.shape[:-1], 1))], axis=-1)
