@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 
 from causalrl.checks import PROBABILITY_TOLERANCE, Floats, Ints, check_finite, first_bad, integers, numeric
 from causalrl.errors import DataError
+from causalrl.kernels.jit import compiled
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,20 +85,40 @@ class Dynamics:
         return csr_array((self.probabilities, self.successors, self.indptr), shape=shape)
 
     @cached_property
+    def reward_matrix(self) -> Any:
+        """(S * A, S) probability times reward of each transition, a scipy CSR array."""
+        return csr_array((self.probabilities * self.rewards, self.successors, self.indptr), shape=self.matrix.shape)
+
+    @cached_property
     def mean_rewards(self) -> Floats:
         """(S, A) expected reward of a decision."""
-        weighted = csr_array((self.probabilities * self.rewards, self.successors, self.indptr), shape=self.matrix.shape)
-        means: Floats = np.asarray(weighted.sum(axis=1), np.float64)
+        means: Floats = np.asarray(self.reward_matrix.sum(axis=1), np.float64)
         return means.reshape(self.n_states, self.n_actions)
 
     @cached_property
     def cumulative(self) -> Floats:
         """(nnz,) cumulative probabilities within each row; the last one is exactly 1."""
-        running = np.cumsum(self.probabilities)
-        before = np.concatenate([[0.0], running])[self.indptr[:-1]]
-        cumulative: Floats = running - np.repeat(before, np.diff(self.indptr))
-        cumulative[self.indptr[1:] - 1] = 1.0
-        return cumulative
+        return row_cumulative(self.indptr, self.probabilities)
+
+    def reordered(self, order: Ints) -> Dynamics:
+        """The same law with its entries in another order (nnz,), which keeps every row together."""
+        return replace(
+            self, successors=self.successors[order], probabilities=self.probabilities[order], rewards=self.rewards[order]
+        )
+
+
+@compiled
+def row_cumulative(indptr: Ints, probabilities: Floats) -> Floats:
+    """(nnz,) cumulative probabilities within each compressed row; the last one is exactly 1."""
+    cumulative = np.empty(len(probabilities))
+    for row in range(len(indptr) - 1):
+        total = 0.0
+        for entry in range(indptr[row], indptr[row + 1]):
+            total += probabilities[entry]
+            cumulative[entry] = total
+        if indptr[row] < indptr[row + 1]:
+            cumulative[indptr[row + 1] - 1] = 1.0
+    return cumulative
 
 
 def _check_entries(row: Ints, successors: Ints, probabilities: Floats, n_states: int, n_actions: int) -> None:

@@ -116,6 +116,18 @@ class View:
         channel.sort_indices()
         return View(channel, features, self.feature_names if names is None else names)
 
+    def replaced(self, names: Sequence[str], values: Sequence[float]) -> Floats:
+        """(R, d) features with some variables set.
+
+        Raises:
+            DataError: for an unknown variable.
+        """
+        columns = [self.column(name) for name in names]
+        assert self.features is not None
+        features = self.features.copy()
+        features[:, columns] = values
+        return features
+
     def where(self, name: str) -> Floats:
         """(R,) a variable of each record.
 

@@ -1,0 +1,169 @@
+"""Records with missing, mismeasured or unmade measurements; each is a wrapper (see `simulators.wrappers`)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from causalrl.checks import Floats
+from simulators.recorded import Recorded
+from simulators.views import View
+from simulators.wrappers import Wrapper, check_knob
+
+VITALS = ("heart_rate", "systolic_pressure", "oxygen", "glucose")
+
+
+class Corruption(Wrapper):
+    """A wrapper with a rate in [0, 1] that acts on some variables of the record."""
+
+    rate: float
+    variables: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_knob("rate", self.rate, 1.0)
+
+    @property
+    def neutral(self) -> bool:
+        """A rate of 0."""
+        return self.rate == 0
+
+    def alter(self, process: Recorded) -> Recorded:
+        """The record becomes random given the state."""
+        return replace(process, shown=self.corrupt(process.shown, View.full(process.base.mdp)))
+
+    @abstractmethod
+    def corrupt(self, view: View, truth: View) -> View:
+        """The changed record; `truth` has the levels that a variable can really have."""
+
+
+class Missing(Corruption):
+    """Each of the variables is missing with a probability of its own; it then has the value one below its lowest."""
+
+    @abstractmethod
+    def probability(self, view: View, name: str, levels: Floats) -> Floats:
+        """(R,) that a variable with these levels is missing, given the record before."""
+
+    def corrupt(self, view: View, truth: View) -> View:
+        """One variable after the other, each on its own."""
+        for name in self.variables:
+            view = masked(view, truth, self.probability(view, name, np.unique(truth.where(name))), [name])
+        return view
+
+
+@dataclass(frozen=True)
+class MCAR(Missing):
+    """Measurements are missing completely at random: each with the same probability.
+
+    Args:
+        rate: probability that a variable is missing.
+        variables: names, the vital signs of the sepsis simulator by default.
+
+    Raises:
+        DataError: for a rate outside [0, 1].
+    """
+
+    rate: float
+    variables: tuple[str, ...] = VITALS
+
+    def probability(self, view: View, name: str, levels: Floats) -> Floats:
+        """The rate."""
+        return np.full(view.n_records, self.rate)
+
+
+@dataclass(frozen=True)
+class MAR(Missing):
+    """Measurements are missing at random: where nothing is on, patients are watched less.
+
+    Args:
+        rate: probability that a variable is missing while all of `given` are 0; it is not missing otherwise.
+        variables: names, the vital signs of the sepsis simulator by default.
+        given: names of recorded variables, its treatments by default.
+
+    Raises:
+        DataError: for a rate outside [0, 1].
+    """
+
+    rate: float
+    variables: tuple[str, ...] = VITALS
+    given: tuple[str, ...] = ("antibiotic", "vasopressor", "ventilation")
+
+    def probability(self, view: View, name: str, levels: Floats) -> Floats:
+        """The rate where all of `given` are 0."""
+        untreated = np.all([view.where(other) == 0 for other in self.given], axis=0)
+        return np.where(untreated, self.rate, 0.0)
+
+
+@dataclass(frozen=True)
+class MNAR(Missing):
+    """Measurements are missing not at random: the higher the value, the likelier.
+
+    Args:
+        rate: probability that a variable is missing at its highest value; it falls linearly to 0 at its lowest.
+        variables: names, the vital signs of the sepsis simulator by default.
+
+    Raises:
+        DataError: for a rate outside [0, 1].
+    """
+
+    rate: float
+    variables: tuple[str, ...] = VITALS
+
+    def probability(self, view: View, name: str, levels: Floats) -> Floats:
+        """Proportional to the height of the value."""
+        height = view.where(name) - levels[0]
+        return np.asarray(self.rate * np.maximum(height, 0.0) / max(levels[-1] - levels[0], np.finfo(float).tiny))
+
+
+@dataclass(frozen=True)
+class ThinnedVisits(Corruption):
+    """At some steps nobody measures: all of the variables are missing together. Actions and rewards are recorded all the same.
+
+    Args:
+        rate: probability that nobody measures at a step.
+        variables: names, the vital signs of the sepsis simulator by default.
+
+    Raises:
+        DataError: for a rate outside [0, 1].
+    """
+
+    rate: float
+    variables: tuple[str, ...] = VITALS
+
+    def corrupt(self, view: View, truth: View) -> View:
+        """All or nothing."""
+        return masked(view, truth, np.full(view.n_records, self.rate), self.variables)
+
+
+@dataclass(frozen=True)
+class MeasurementError(Corruption):
+    """Variables are mismeasured, each on its own: the record has one of the other levels, each as likely.
+
+    Args:
+        rate: probability of a wrong value.
+        variables: names, the vital signs of the sepsis simulator by default.
+
+    Raises:
+        DataError: for a rate outside [0, 1].
+    """
+
+    rate: float
+    variables: tuple[str, ...] = VITALS
+
+    def corrupt(self, view: View, truth: View) -> View:
+        """One variable after the other, where it is measured at all."""
+        for name in self.variables:
+            shown, levels = view.where(name), np.unique(truth.where(name))
+            wrong = np.where(np.isin(shown, levels), self.rate / max(len(levels) - 1, 1), 0.0)
+            errors = [(np.where(shown == level, 0.0, wrong), view.replaced([name], [level])) for level in levels]
+            right = 1.0 - np.sum([probability for probability, _ in errors], axis=0)
+            view = view.altered([(right, view.replaced([], [])), *errors])
+        return view
+
+
+def masked(view: View, truth: View, probability: Floats, names: Sequence[str]) -> View:
+    """The record without some variables, with a probability (R,): each gets the value one below its lowest level."""
+    missing = [truth.where(name).min() - 1 for name in names]
+    return view.altered([(1 - probability, view.replaced([], [])), (probability, view.replaced(names, missing))])
