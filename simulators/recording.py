@@ -66,7 +66,8 @@ def sample_records(
     """
     channel = shown.channel
     law = (dynamics.indptr, dynamics.successors, dynamics.cumulative, terminal, hazard)
-    look = (channel.indptr.astype(np.int64), channel.indices.astype(np.int64), row_cumulative(channel.indptr.astype(np.int64), channel.data))
+    bounds = channel.indptr.astype(np.int64)
+    look = (bounds, channel.indices.astype(np.int64), row_cumulative(bounds, channel.data))
     fixed = (cumulative_rows(initial[None])[0], *look, tables, cumulative_rows(tables), by_record, confounded, *law)
     key, limit = np.uint64(derive_seed(seed, "record")), ENDLESS if horizon is None else horizon
     nothing = np.zeros(0, np.int64)

@@ -224,7 +224,7 @@ def test_the_halves_of_a_row_are_its_law_and_the_upper_one_is_better() -> None:
     after = simulator.q(crl.Uniform(8), None, 0.99).mean(axis=1)
     worse, better = (law.mean_rewards + 0.99 * (law.matrix @ after).reshape(-1, 8) for law in (low, high))
     assert (better - worse)[live].min() > -1e-8
-    assert (better - worse)[live].mean() > 0.1
+    assert (better - worse)[live].mean() > 0.05
 
 
 NEUTRAL = [
