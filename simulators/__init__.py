@@ -1,8 +1,8 @@
 """Simulators with a computable truth: each samples trajectories and knows the exact value of every policy."""
 
-from simulators.base import Simulator
 from simulators.corruptions import MAR, MCAR, MNAR, MeasurementError, ThinnedVisits
 from simulators.icu_sepsis import ICUSepsis
+from simulators.protocol import Simulator
 from simulators.sepsis import SepsisSimulator
 from simulators.tabular import TabularMDP
 from simulators.wrappers import Censored, Confounded, CovariateShift, HideVariables, Hospitals

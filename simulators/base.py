@@ -1,60 +1,31 @@
-"""`Simulator`: a process that samples trajectories and knows the exact value of every policy."""
+"""`TabularSimulator`: a process with finitely many states that samples trajectories and knows the exact value of every policy."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from causalrl.checks import Bools, Floats
+from causalrl.checks import Floats
 from causalrl.data import End, Trajectories
-from causalrl.errors import DataError, EstimandError
+from causalrl.errors import EstimandError
 from causalrl.policies import PolicyLike, TabularPolicy
 from simulators import planning
-from simulators.checks import check_count, check_time, checked_tables
+from simulators.checks import Propensities, check_count, check_time, checked_tables, keeps_propensities
+from simulators.efficiency import efficiency_bound
 from simulators.noise import add_noise
+from simulators.returns import ReturnDistribution, return_distribution, return_variance
 from simulators.sampling import sample_walks
 from simulators.views import View
 
 if TYPE_CHECKING:
+    from gymnasium import Env
+
+    from simulators.scm import Noise, StructuralModel
     from simulators.tabular import TabularMDP
-
-Propensities = Literal["oracle"]
-
-
-@runtime_checkable
-class Simulator(Protocol):
-    """What benchmarks and tests ask of a simulator with S states and A actions.
-
-    Time starts at t = 0; the reward of step t is paid on arrival in state t + 1, and counts discount^t. `horizon` is a
-    number of steps, or None for the whole process. Every number but a sample is exact.
-    """
-
-    @property
-    def n_states(self) -> int:
-        """S."""
-
-    @property
-    def n_actions(self) -> int:
-        """A."""
-
-    def sample(self, n: int, policy: PolicyLike, horizon: int | None = None, seed: int = 0) -> Trajectories:
-        """n trajectories under a policy, with the probabilities of the logged actions."""
-
-    def value(self, policy: PolicyLike, horizon: int | None = None, discount: float = 1.0) -> float:
-        """E[sum over t < horizon of discount^t r_t] under the policy."""
-
-    def q(self, policy: PolicyLike, horizon: int | None = None, discount: float = 1.0) -> Floats:
-        """(H, S, A) value of one action at time t and the policy after it; (S, A) without a horizon."""
-
-    def occupancy(self, policy: PolicyLike, horizon: int | None = None, discount: float = 1.0) -> Floats:
-        """(H, S, A) discount^t P(state and action at time t); their sum over all t, (S, A), without a horizon."""
-
-    def optimal_policy(self, discount: float, horizon: int | None = None) -> TabularPolicy:
-        """A best policy: a table (S, A), or (H, S, A) for a horizon."""
 
 
 class TabularSimulator(ABC):
@@ -140,7 +111,7 @@ class TabularSimulator(ABC):
         tables = self.tables(policy, horizon, 1.0, sees)
         if horizon is None:
             states = planning.reachable(mdp.dynamics, mdp.terminal, mdp.initial, tables[0])
-            require_end(mdp, policy, tables[0], states, 1.0)
+            planning.require_end(mdp.dynamics, mdp.terminal, tables[0], states, policy)
         walks = sample_walks(mdp.dynamics, mdp.terminal, mdp.initial, tables, int(n), horizon, int(seed))
         codes = shown.codes
         assert codes is not None, "a simulator's own views have one record a state"
@@ -176,7 +147,8 @@ class TabularSimulator(ABC):
             *_, q = planning.backward_q(mdp.dynamics, mdp.terminal, tables, horizon, discount)
             return float(mdp.initial @ (tables[0] * q).sum(axis=1))
         states = planning.reachable(mdp.dynamics, mdp.terminal, mdp.initial, tables[0])
-        require_end(mdp, policy, tables[0], states, discount)
+        if discount == 1:
+            planning.require_end(mdp.dynamics, mdp.terminal, tables[0], states, policy)
         return float(mdp.initial @ planning.stationary_values(mdp.dynamics, tables[0], states, discount))
 
     def q(self, policy: PolicyLike, horizon: int | None = None, discount: float = 1.0, *, sees: str | None = None) -> Floats:
@@ -191,7 +163,8 @@ class TabularSimulator(ABC):
         mdp, tables = self.mdp, self.tables(policy, horizon, discount, sees)
         if horizon is not None:
             return np.stack([*planning.backward_q(mdp.dynamics, mdp.terminal, tables, horizon, discount)][::-1])
-        require_end(mdp, policy, tables[0], ~mdp.terminal, discount)
+        if discount == 1:
+            planning.require_end(mdp.dynamics, mdp.terminal, tables[0], ~mdp.terminal, policy)
         values = planning.stationary_values(mdp.dynamics, tables[0], ~mdp.terminal, discount)
         return planning.backup(mdp.dynamics, mdp.terminal, values, discount)
 
@@ -210,7 +183,8 @@ class TabularSimulator(ABC):
         if horizon is not None:
             return planning.forward_visits(mdp.dynamics, mdp.terminal, mdp.initial, tables, horizon, discount)
         states = planning.reachable(mdp.dynamics, mdp.terminal, mdp.initial, tables[0])
-        require_end(mdp, policy, tables[0], states, discount)
+        if discount == 1:
+            planning.require_end(mdp.dynamics, mdp.terminal, tables[0], states, policy)
         visits = planning.stationary_visits(mdp.dynamics, tables[0], mdp.initial, states, discount)
         return np.asarray(visits[:, None] * tables[0])
 
@@ -232,6 +206,74 @@ class TabularSimulator(ABC):
             return TabularPolicy(planning.optimal_tables(mdp.dynamics, mdp.terminal, horizon, discount))
         return TabularPolicy(planning.optimal_table(mdp.dynamics, mdp.terminal, discount))
 
+    def variance(self, policy: PolicyLike, horizon: int, discount: float = 1.0, *, sees: str | None = None) -> float:
+        """Exact variance of the return over a finite horizon, reward noise included; see `returns.return_variance`.
+
+        Raises:
+            EstimandError, PolicyError: as `value`.
+        """
+        mdp, tables = self.mdp, self.tables(policy, horizon, discount, sees)
+        return return_variance(mdp.dynamics, mdp.terminal, mdp.initial, tables, horizon, discount, mdp.reward_noise**2)
+
+    def return_distribution(
+        self, policy: PolicyLike, horizon: int, discount: float = 1.0, *, sees: str | None = None
+    ) -> ReturnDistribution:
+        """Exact distribution of the return over a finite horizon, with its quantiles and CVaR.
+
+        Raises:
+            EstimandError: as `value`, for a process with reward noise, and where too many returns are possible.
+            PolicyError: as `value`.
+        """
+        mdp, tables = self.mdp, self.tables(policy, horizon, discount, sees)
+        if mdp.reward_noise:
+            raise EstimandError("return_distribution: with reward noise the return is no discrete one; use value and variance.")
+        return return_distribution(mdp.dynamics, mdp.terminal, mdp.initial, tables, horizon, discount)
+
+    def efficiency_bound(
+        self, target: PolicyLike, behavior: PolicyLike, horizon: int, discount: float = 1.0, model: str = "history"
+    ) -> float:
+        """Smallest asymptotic variance per trajectory of any regular estimator of the target's value from complete records.
+
+        The square root of it over n is the reference line for the error of an estimator from n trajectories.
+
+        Args:
+            target, behavior: policies that see the default view.
+            horizon, discount: of the value.
+            model: "history" (transitions may depend on the past; attained by `DR`), "markov" (on the state and time) or
+                "homogeneous" (on the state), see `efficiency.efficiency_bound`.
+
+        Returns:
+            the variance, `inf` where the target does what the behaviour never does.
+
+        Raises:
+            EstimandError: for another model, or as `value`.
+            PolicyError: as `value`.
+        """
+        mdp = self.mdp
+        to, by = self.tables(target, horizon, discount), self.tables(behavior, horizon, discount)
+        return efficiency_bound(mdp.dynamics, mdp.terminal, mdp.initial, to, by, horizon, discount, model, mdp.reward_noise**2)
+
+    def scm(self, noise: Noise) -> StructuralModel:
+        """The process with its exogenous noise, for counterfactuals: `GumbelMax()` or `FactorWise()`.
+
+        Raises:
+            DataError: for a process that the noise cannot drive.
+        """
+        from simulators.scm import StructuralModel
+
+        return StructuralModel(self, noise)
+
+    def env(self, horizon: int | None = None, render_mode: str | None = None) -> Env[Any, Any]:
+        """A gymnasium environment whose observation is the default view.
+
+        Args:
+            horizon: number of steps after which an episode is truncated, or None.
+            render_mode: "rgb_array" to render the trajectory so far as a picture, or None.
+        """
+        from simulators.environments import TabularEnv
+
+        return TabularEnv(self.mdp, horizon, render_mode, channel=self.view().channel)
+
     def tables(self, policy: PolicyLike, horizon: int | None, discount: float = 1.0, sees: str | None = None) -> Floats:
         """(1, S, A) or (horizon, S, A) probabilities of a policy, as one of the states, whatever view it sees.
 
@@ -242,26 +284,3 @@ class TabularSimulator(ABC):
         view = self.view(sees)
         others = {name: other.n_records for name, other in self.views.items() if other is not view}
         return view.lift(checked_tables(policy, view.n_records, self.n_actions, horizon, others))
-
-
-def keeps_propensities(propensities: Propensities | None, shown: bool) -> bool:
-    """Whether a record keeps the probabilities of the logged actions.
-
-    Raises:
-        DataError: for anything but None and "oracle".
-    """
-    if propensities not in (None, "oracle"):
-        raise DataError(f"propensities: {propensities!r}; pass 'oracle', or None for what the record shows.")
-    return shown or propensities == "oracle"
-
-
-def require_end(mdp: TabularMDP, policy: Any, table: Floats, states: Bools, discount: float) -> None:
-    """At discount 1 a policy without a horizon must end from each of these states."""
-    if discount < 1:
-        return
-    stuck = states & planning.never_ending(mdp.dynamics, mdp.terminal, table)
-    if stuck.any():
-        raise EstimandError(
-            f"horizon: from state {np.flatnonzero(stuck)[0]} the process never ends under {policy}, so "
-            "discount 1 needs one; pass horizon=H, or a discount below 1, or flag a sink as terminal."
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,6 +11,8 @@ from numpy.typing import ArrayLike
 from causalrl.checks import Bools, Floats, check_probability_rows, numeric
 from causalrl.errors import DataError, EstimandError, PolicyError
 from causalrl.policies import PolicyLike, TabularPolicy, policy_table
+
+Propensities = Literal["oracle"]
 
 
 def check_count(field: str, number: int, least: int) -> None:
@@ -56,3 +59,14 @@ def checked_tables(
             f"{n_actions}; {mend}."
         )
     return policy_table(policy, n_records, n_actions, horizon)
+
+
+def keeps_propensities(propensities: Propensities | None, shown: bool) -> bool:
+    """Whether a record keeps the probabilities of the logged actions.
+
+    Raises:
+        DataError: for anything but None and "oracle".
+    """
+    if propensities not in (None, "oracle"):
+        raise DataError(f"propensities: {propensities!r}; pass 'oracle', or None for what the record shows.")
+    return shown or propensities == "oracle"

@@ -93,6 +93,20 @@ def never_ending(dynamics: Dynamics, terminal: Bools, table: Floats) -> Bools:
     return ~ends
 
 
+def require_end(dynamics: Dynamics, terminal: Bools, table: Floats, states: Bools, policy: object) -> None:
+    """A total over all time, undiscounted, needs a policy that ends from each of these states.
+
+    Raises:
+        EstimandError: naming a state from which it does not.
+    """
+    stuck = states & never_ending(dynamics, terminal, table)
+    if stuck.any():
+        raise EstimandError(
+            f"horizon: from state {np.flatnonzero(stuck)[0]} the process never ends under {policy}, so "
+            "discount 1 needs one; pass horizon=H, or a discount below 1, or flag a sink as terminal."
+        )
+
+
 def lowest_best(q: Floats) -> Ints:
     """(S,) lowest index among the tied best actions."""
     return np.asarray(np.argmax(_best(q), axis=1))

@@ -14,8 +14,8 @@ from causalrl.data import End, Trajectories
 from causalrl.errors import EstimandError
 from causalrl.policies import PolicyLike, TabularPolicy
 from simulators import planning
-from simulators.base import Propensities, TabularSimulator, keeps_propensities, require_end
-from simulators.checks import check_count, check_time, checked_tables
+from simulators.base import TabularSimulator
+from simulators.checks import Propensities, check_count, check_time, checked_tables, keeps_propensities
 from simulators.confounding import MODELS, half, ranked, tilted
 from simulators.dynamics import Dynamics
 from simulators.noise import add_noise
@@ -112,7 +112,8 @@ class Recorded(TabularSimulator):
         kept = keeps_propensities(propensities, self.confounding is None and (by_record or shown.determines(seen)))
         lifted = self.tables(policy, horizon, 1.0, name)
         if horizon is None:
-            require_end(mdp, policy, lifted[0], planning.reachable(mdp.dynamics, mdp.terminal, mdp.initial, lifted[0]), 1.0)
+            states = planning.reachable(mdp.dynamics, mdp.terminal, mdp.initial, lifted[0])
+            planning.require_end(mdp.dynamics, mdp.terminal, lifted[0], states, policy)
         tables = checked_tables(policy, shown.n_records, self.n_actions, horizon) if by_record else lifted
         hazard = np.zeros((self.n_states, self.n_actions)) if self.hazard is None else self.hazard
         loggers = np.stack([np.stack(self._variants(logger)) for logger in self._loggers(tables)])
@@ -133,6 +134,21 @@ class Recorded(TabularSimulator):
             state_features=shown.features,
             clusters=None if self.hospitals is None else walks.hospitals,
         )
+
+    def efficiency_bound(
+        self, target: PolicyLike, behavior: PolicyLike, horizon: int, discount: float = 1.0, model: str = "history"
+    ) -> float:
+        """That of the simulator, where the wrappers leave its record complete.
+
+        Raises:
+            EstimandError: where they do not, since the bound of a corrupted record is another one; and as of any simulator.
+            PolicyError: as of any simulator.
+        """
+        if self.wrappers:
+            raise EstimandError(
+                f"efficiency_bound: the bound of complete records is no bound for {self}; ask the simulator itself."
+            )
+        return self.base.efficiency_bound(target, behavior, horizon, discount, model)
 
     def marginal_policy(self, behavior: PolicyLike, horizon: int, *, sees: str | None = None) -> TabularPolicy:
         """What a perfect model of the logger given the record would learn: P(a_t = a | record at t = r), exact.
