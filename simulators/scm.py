@@ -129,9 +129,9 @@ class StructuralModel:
 
         From the observed start, each step draws an action from the policy and moves by noise drawn from its posterior
         given the observed transition of that step; the observed action in the observed state thus has the observed
-        outcome. After the end of a record the noise is unconstrained. Over records that the process itself generated,
-        under any behaviour, the trajectories have the law of the policy, and their mean return estimates its value.
-        For one seed, a sample meets the same noise under every policy.
+        outcome. After the end of a record the noise is unconstrained. Over records of the process under any behaviour
+        that does not see the noise (`Confounded` does), the trajectories have the law of the policy, and their mean
+        return estimates its value. For one seed, a sample meets the same noise under every policy.
 
         Args:
             data: records of the full state, with final_observations (those of terminated records too); their rewards
