@@ -196,7 +196,7 @@ def row_off() -> np.ndarray:
         (lambda: clinic().sample(2, POLICY, 2, seed=-1), "seed: -1"),
         (lambda: clinic().sample(2, POLICY, 2, seed=0.5), "seed: 0.5"),
         (lambda: SepsisSimulator("v3"), "version: 'v3'"),
-        (lambda: ICUSepsis("terminate"), "inadmissible: 'terminate'"),
+        (lambda: ICUSepsis("skip"), "inadmissible: 'skip'"),
     ],
 )
 def test_bad_data_names_the_mend(build: object, text: str) -> None:
