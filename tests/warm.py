@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import causalrl as crl
 from causalrl.errors import CausalRLWarning
-from simulators import SepsisSimulator
+from simulators import MCAR, GumbelMax, SepsisSimulator
 from tests.conftest import TARGET, cross_section, ragged_data
 
 BOOTSTRAPS = (crl.PercentileBootstrap(4), crl.StudentizedBootstrap(4))
@@ -51,6 +51,14 @@ def point_treatment() -> None:
             estimate.interval(method=crl.RefitBootstrap(4))
 
 
+def simulated() -> None:
+    """Samplers of states, of records and of counterfactuals."""
+    simulator, policy = SepsisSimulator(), crl.Uniform(8)
+    data = simulator.sample(1, policy, 2)
+    (simulator | MCAR(0.1)).sample(1, policy, 2)
+    simulator.scm(GumbelMax()).counterfactual(data, policy)
+
+
 def main() -> None:
     """Run everything that compiles."""
     start = time.perf_counter()
@@ -58,7 +66,7 @@ def main() -> None:
         warnings.simplefilter("ignore", CausalRLWarning)
         tabular()
         point_treatment()
-        SepsisSimulator().sample(1, crl.Uniform(8), 2)
+        simulated()
     print(f"kernels compiled or loaded in {time.perf_counter() - start:.1f} s")
 
 
