@@ -1,41 +1,33 @@
 """`SepsisSimulator`: the sepsis simulator of Oberst & Sontag (2019), exact on its full 1440 states.
 
-Source: Oberst & Sontag, Counterfactual off-policy evaluation with Gumbel-max structural causal models, ICML 2019, and
-their repository clinicalml/gumbel-max-scm (branch `master` is version v1, frozen for the paper, `sim-v2` is v2).
+Sources: Oberst & Sontag, Counterfactual off-policy evaluation with Gumbel-max structural causal models, ICML 2019, and
+their repository clinicalml/gumbel-max-scm (branch `master` is version v1, frozen for the paper, `sim-v2` is v2);
+Tang & Wiens, Model selection for offline reinforcement learning, MLHC 2021 (start and reward of their variant).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from itertools import product
+from functools import cache, cached_property
+from typing import get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from causalrl.checks import Bools, Floats, Ints
-from causalrl.errors import DataError, PolicyError
-from causalrl.policies import TabularPolicy
+from causalrl.checks import Floats
+from causalrl.errors import DataError, EstimandError, PolicyError
+from causalrl.policies import PolicyLike, TabularPolicy
+from simulators import planning, sepsis_policies
 from simulators.base import TabularSimulator
+from simulators.checks import check_count
+from simulators.sepsis_process import RewardOn, Start, Version, sepsis_process
+from simulators.sepsis_rules import N_ACTIONS, N_STATES
 from simulators.tabular import TabularMDP
+from simulators.views import View
 
-LEVELS = {
-    "diabetes": 2,
-    "heart_rate": 3,
-    "systolic_pressure": 3,
-    "oxygen": 2,
-    "glucose": 5,
-    "antibiotic": 2,
-    "vasopressor": 2,
-    "ventilation": 2,
-}
-"""Number of levels of each factor of a state, most significant digit of the state index first."""
-
-VERSIONS = ("v1", "v2")
-N_ACTIONS = 8
-DIABETES_PREVALENCE = 0.2
-_LOW, _NORMAL, _HIGH = 0, 1, 2
-_GLUCOSE_NORMAL = 2
+HIDDEN = {"full": (), "observed": ("diabetes",), "projected": ("diabetes", "glucose")}
+"""What each view hides."""
 
 
 @dataclass(frozen=True)
@@ -45,34 +37,52 @@ class SepsisSimulator(TabularSimulator):
     1440 states: diabetes (constant), heart rate and systolic pressure (low, normal, high), oxygen saturation (low,
     normal), glucose (five levels, 2 is normal), and whether antibiotic, vasopressor and ventilation are on. 8 actions:
     4 antibiotic + 2 ventilation + vasopressor, a bit order that differs from that of the state.
-    Reward on arrival: -1 for death (at least three vital signs abnormal), +1 for discharge (none abnormal, nothing on);
-    both end the process. Patients start untreated, in a state that is neither; 19.0% of them are diabetic.
+    Reward -1 for death (at least three vital signs abnormal), +1 for discharge (none abnormal, nothing on).
+    Views: "full"; "observed", 720 records without diabetes; "projected", 144 records without glucose either.
 
     Args:
         version: "v2", or "v1" to reproduce papers: there an upward glucose fluctuation of a non-diabetic ends at level
             1 at most (clinicalml/gumbel-max-scm#1). Values differ a lot.
+        start: "admission", untreated patients whose episode is not over, 19.0% of them diabetic; or "uniform" over all
+            states that are not over, 20% diabetic (Tang & Wiens).
+        reward_on: "arrival" in an outcome state, which ends the process; or "leaving" it, one step later, for one of two
+            sinks, 1440 (dead) and 1441 (discharged), which every view keeps apart (Tang & Wiens).
 
     Raises:
-        DataError: for another version.
+        DataError: for any other version, start or reward_on.
 
     Example:
         >>> simulator = SepsisSimulator("v1")
         >>> round(simulator.value(simulator.physician(0.05), horizon=20), 4)
         0.3118
-        >>> simulator.sample(100, simulator.physician(0.05), horizon=20, seed=0).n_states
-        1440
+        >>> simulator.sample(100, simulator.physician(0.05), horizon=20, record="projected", sees="full").n_states
+        144
+        >>> variant = SepsisSimulator("v2", start="uniform", reward_on="leaving")
+        >>> round(variant.value(variant.optimal_policy(0.99), discount=0.99), 9)
+        0.677541812
     """
 
-    version: str = "v2"
+    version: Version = "v2"
+    start: Start = "admission"
+    reward_on: RewardOn = "arrival"
 
     def __post_init__(self) -> None:
-        if self.version not in VERSIONS:
+        if self.version not in get_args(Version):
             raise DataError(f"version: {self.version!r}; pass 'v2', or 'v1' to reproduce papers.")
+        if self.start not in get_args(Start):
+            raise DataError(f"start: {self.start!r}; pass 'admission', or 'uniform' as Tang & Wiens.")
+        if self.reward_on not in get_args(RewardOn):
+            raise DataError(f"reward_on: {self.reward_on!r}; pass 'arrival', or 'leaving' as Tang & Wiens.")
 
     @property
     def mdp(self) -> TabularMDP:
-        """The process, with the eight factors as state features."""
-        return _process(self.version)
+        """The process, with the eight factors as state features (before them the two outcomes for `reward_on="leaving"`)."""
+        return sepsis_process(self.version, self.start, self.reward_on)
+
+    @cached_property
+    def views(self) -> Mapping[str, View]:
+        """The views by name; records are numbered as states are, by the digits that are left, and sinks come last."""
+        return _views(self.version, self.start, self.reward_on)
 
     def physician(self, epsilon: float = 0.05, discount: float = 0.99) -> TabularPolicy:
         """The paper's clinician: 1 - epsilon on the best action, epsilon / 7 on each other one.
@@ -91,131 +101,133 @@ class SepsisSimulator(TabularSimulator):
         if not 0 <= epsilon <= 1:
             raise PolicyError(f"epsilon: {epsilon} is outside [0, 1]; it is the probability of all but the best action.")
         best = _continuing_optimum(self.version, discount)
-        return TabularPolicy(np.where(best > 0, 1 - epsilon, epsilon / (N_ACTIONS - 1)))
+        sinks = planning.one_hot(np.zeros(self.n_states - N_STATES, np.int64), N_ACTIONS)
+        return TabularPolicy(np.where(np.concatenate([best, sinks]) > 0, 1 - epsilon, epsilon / (N_ACTIONS - 1)))
+
+    def biased(self, bit: str, share: float, policy: PolicyLike | None = None) -> TabularPolicy:
+        """A policy that gives one treatment more, or less, often; the other treatments are chosen as before.
+
+        Moves a share of the probability of each action without the treatment to the same action with it; a negative
+        share moves it the other way. 1 always gives the treatment, 0 is the policy itself, -1 always withholds it.
+
+        Source: the confounded behaviour of Namkoong et al. (2020), section 5, has share 1 and -1 of the antibiotic.
+
+        Args:
+            bit: the treatment: "antibiotic", "ventilation" or "vasopressor".
+            share: in [-1, 1].
+            policy: a tabular policy of any view, or another stationary one of the states; `physician()` by default.
+
+        Raises:
+            EstimandError: for an unknown treatment.
+            PolicyError: for a share out of range or a policy that does not fit.
+
+        Example:
+            >>> from causalrl.policies import Always
+            >>> SepsisSimulator().biased("antibiotic", 0.25, Always(1)).table[0]
+            array([0.  , 0.75, 0.  , 0.  , 0.  , 0.25, 0.  , 0.  ])
+        """
+        return TabularPolicy(sepsis_policies.biased(self._probabilities(policy), sepsis_policies.bit_of(bit), share))
+
+    def flipped(self, bit: str, share: ArrayLike, policy: PolicyLike | None = None) -> TabularPolicy:
+        """A policy that gets one treatment wrong: a share of the probability of each action moves to that with the bit flipped.
+
+        Args:
+            bit, policy: as `biased`.
+            share: in [0, 1], one number, or one for each record of the policy.
+
+        Raises:
+            EstimandError, PolicyError: as `biased`.
+        """
+        return TabularPolicy(sepsis_policies.flipped(self._probabilities(policy), sepsis_policies.bit_of(bit), share))
+
+    def tang_wiens_behavior(self) -> TabularPolicy:
+        """The behaviour of Tang & Wiens (2023): optimal at discount .99, but the vasopressor is flipped w.p. 0.1."""
+        return self.flipped("vasopressor", sepsis_policies.TANG_WIENS_FLIP, self._tang_wiens_best)
+
+    def tang_wiens_target(self, k: int, seed: int = 0) -> TabularPolicy:
+        """A target of Tang & Wiens (2023): optimal at discount .99, but the vasopressor is flipped in k of the 1440 states.
+
+        `sepsis_policies.TANG_WIENS_TARGETS` lists the 26 pairs (k, seed) of the paper.
+
+        Args:
+            k: 0 to 1440.
+            seed: of `numpy.random.default_rng`, which draws the states.
+
+        Raises:
+            DataError: for k or a seed out of range.
+        """
+        check_count("k", k, least=0)
+        check_count("seed", seed, least=0)
+        if k > N_STATES:
+            raise DataError(f"k: {k}; pass at most {N_STATES}, the number of states.")
+        wrong = np.zeros(self.n_states)
+        wrong[np.random.default_rng(seed).choice(range(N_STATES), k, replace=False)] = 1.0
+        return self.flipped("vasopressor", wrong, self._tang_wiens_best)
+
+    @cached_property
+    def _tang_wiens_best(self) -> TabularPolicy:
+        return self.optimal_policy(0.99)
+
+    def treatment_effect(
+        self, bit: str, time: int, policy: PolicyLike, horizon: int, discount: float = 1.0, *, sees: str | None = None
+    ) -> dict[str, float]:
+        """Exact effect on the value of forcing one treatment on rather than off at one time, with the policy before and after.
+
+        E[Y(on at t) - Y(off at t)], Y = sum over t < horizon of discount^t r_t, over all patients who start: whoever is
+        no longer under treatment at that time counts 0. The other two treatments are chosen by the policy, as `biased`
+        with share 1 and -1.
+
+        Args:
+            bit: the treatment: "antibiotic", "ventilation" or "vasopressor".
+            time: t, from 0 to horizon - 1.
+            policy: on integer states (or the records of a view), or a function of them.
+            horizon: number of steps.
+            discount: in [0, 1].
+            sees: view that the policy sees.
+
+        Returns:
+            the effect in "all" patients, and in those whose start is "nondiabetic" or "diabetic".
+
+        Raises:
+            EstimandError: for an unknown treatment, time, horizon or discount.
+            PolicyError: for a policy that does not fit.
+
+        Example:
+            >>> simulator = SepsisSimulator()
+            >>> effect = simulator.treatment_effect("vasopressor", 0, simulator.physician(0.3), horizon=20)
+            >>> effect["diabetic"] < 0 < effect["nondiabetic"]
+            True
+        """
+        mask = sepsis_policies.bit_of(bit)
+        if horizon is None:
+            raise EstimandError("horizon: None; an effect at a given time needs a number of steps, pass horizon=H.")
+        tables, mdp = self.tables(policy, horizon, discount, sees), self.mdp
+        if not isinstance(time, int | np.integer) or not 0 <= time < horizon:
+            raise EstimandError(f"time: {time!r}; pass a step from 0 to {horizon - 1}, the last one before the horizon.")
+        tables = np.broadcast_to(tables, (horizon, *tables.shape[1:]))
+        *_, q = planning.backward_q(mdp.dynamics, mdp.terminal, tables[time:], horizon - time, discount)
+        on, off = (sepsis_policies.biased(tables[time], mask, share) for share in (1.0, -1.0))
+        effect = ((on - off) * q).sum(axis=1)
+        for t in reversed(range(time)):
+            effect = np.where(mdp.terminal, 0.0, discount * (planning.transition_matrix(mdp.dynamics, tables[t]) @ effect))
+        return self._by_stratum(effect)
+
+    def _by_stratum(self, values: Floats) -> dict[str, float]:
+        """Means of values (S,) over the start, overall and given diabetes."""
+        start, diabetic = self.mdp.initial, self.view("full").where("diabetes")
+        strata = {"nondiabetic": start * (1 - diabetic), "diabetic": start * diabetic}
+        return {"all": float(start @ values)} | {name: float(law @ values / law.sum()) for name, law in strata.items()}
+
+    def _probabilities(self, policy: PolicyLike | None) -> Floats:
+        return sepsis_policies.probabilities_of(self.physician() if policy is None else policy, self.n_states)
 
 
 @cache
-def _continuing_optimum(version: str, discount: float) -> Floats:
-    return _process(version).continuing().optimal_policy(discount).table
+def _views(version: Version, start: Start, reward_on: RewardOn) -> Mapping[str, View]:
+    full = View.full(sepsis_process(version, start, reward_on))
+    return {name: full.hide(hidden) for name, hidden in HIDDEN.items()}
 
 
 @cache
-def _process(version: str) -> TabularMDP:
-    factors = np.stack(np.unravel_index(np.arange(np.prod([*LEVELS.values()])), tuple(LEVELS.values())), axis=1)
-    reward = arrival_reward(factors)
-    indptr, successors, probabilities = transition_rows(factors, version)
-    return TabularMDP.from_sparse(
-        indptr,
-        successors,
-        probabilities,
-        reward[successors],
-        start_distribution(factors, reward == 0),
-        reward != 0,
-        state_features=factors,
-        feature_names=tuple(LEVELS),
-    )
-
-
-def arrival_reward(factors: Ints) -> Floats:
-    """(S,) -1 for death, +1 for discharge, 0 for a patient under treatment; factors (S, 8)."""
-    abnormal = (factors[:, 1:5] != [_NORMAL, _NORMAL, _NORMAL, _GLUCOSE_NORMAL]).sum(axis=1)
-    discharged = (abnormal == 0) & (factors[:, 5:] == 0).all(axis=1)
-    return np.where(abnormal >= 3, -1.0, discharged)
-
-
-def start_distribution(factors: Ints, live: Bools) -> Floats:
-    """(S,) untreated patients; a draw that is already over is redrawn, diabetes included."""
-    diabetes, heart_rate, pressure, oxygen, glucose = factors[:, :5].T
-    drawn: Floats = (
-        np.array([1 - DIABETES_PREVALENCE, DIABETES_PREVALENCE])[diabetes]
-        * np.array([0.25, 0.5, 0.25])[heart_rate]
-        * np.array([0.25, 0.5, 0.25])[pressure]
-        * np.array([0.2, 0.8])[oxygen]
-        * np.array([[0.05, 0.15, 0.6, 0.15, 0.05], [0.01, 0.05, 0.15, 0.6, 0.19]])[diabetes, glucose]
-    )
-    drawn[(factors[:, 5:] > 0).any(axis=1) | ~live] = 0.0
-    drawn /= drawn.sum()
-    return drawn
-
-
-def transition_rows(factors: Ints, version: str) -> tuple[Ints, Ints, Floats]:
-    """Compressed rows (indptr, successors, probabilities) of the rules, which never absorb.
-
-    Given state and action the four vital signs move independently: a row is a product of four small distributions.
-    """
-    diabetes, heart_rate, pressure, oxygen, glucose = factors.T[:5, :, None]
-    had_antibiotic, had_vasopressor, had_ventilation = factors.T[5:, :, None]
-    antibiotic, ventilation, vasopressor = (np.arange(N_ACTIONS) >> np.array([[2], [1], [0]])) & 1
-    joint = np.einsum(
-        "sai,saj,sak,sal->saijkl",
-        _by_context(_heart_rate_step, 2)[antibiotic, had_antibiotic, heart_rate],
-        _by_context(_pressure_step, 5)[antibiotic, had_antibiotic, vasopressor, had_vasopressor, diabetes, pressure],
-        _by_context(_oxygen_step, 2)[ventilation, had_ventilation, oxygen],
-        _by_context(lambda given, diabetic: _glucose_step(given, diabetic, version), 2)[vasopressor, diabetes, glucose],
-    ).reshape(len(factors) * N_ACTIONS, -1)
-    rows, vitals = np.nonzero(joint)
-    treatments = 4 * antibiotic + 2 * vasopressor + ventilation
-    successors = 720 * factors[rows // N_ACTIONS, 0] + 8 * vitals + treatments[rows % N_ACTIONS]
-    indptr = np.searchsorted(rows, np.arange(len(joint) + 1))
-    return indptr, successors, joint[rows, vitals]
-
-
-def _by_context(step: Callable[..., Floats], switches: int) -> Floats:
-    """(2, ..., 2, levels, levels) matrices of a vital sign, one for each setting of its switches."""
-    matrices = np.stack([step(*context) for context in product((0, 1), repeat=switches)])
-    return matrices.reshape(*(2,) * switches, *matrices.shape[1:])
-
-
-def _heart_rate_step(given: int, had: int) -> Floats:
-    return _antibiotic_effect(given, had) if given or had else _fluctuation(3, 0.1, cap=_HIGH)
-
-
-def _pressure_step(antibiotic: int, had_antibiotic: int, vasopressor: int, had_vasopressor: int, diabetic: int) -> Floats:
-    if not (antibiotic or had_antibiotic or vasopressor or had_vasopressor):
-        return _fluctuation(3, 0.1, cap=_HIGH)
-    after_antibiotic = _antibiotic_effect(antibiotic, had_antibiotic)
-    return np.asarray(after_antibiotic @ _vasopressor_effect(vasopressor, had_vasopressor, diabetic))
-
-
-def _oxygen_step(given: int, had: int) -> Floats:
-    if given:
-        return _moves(2, {(_LOW, _NORMAL): 0.7})
-    return _moves(2, {(_NORMAL, _LOW): 0.1}) if had else _fluctuation(2, 0.1, cap=_NORMAL)
-
-
-def _glucose_step(vasopressor: int, diabetic: int, version: str) -> Floats:
-    if vasopressor:
-        return _moves(5, {(level, level + 1): 0.5 * diabetic for level in range(4)})
-    return _fluctuation(5, 0.3 if diabetic else 0.1, cap=1 if version == "v1" and not diabetic else 4)
-
-
-def _antibiotic_effect(given: int, had: int) -> Floats:
-    if given:
-        return _moves(3, {(_HIGH, _NORMAL): 0.5})
-    return _moves(3, {(_NORMAL, _HIGH): 0.1}) if had else np.eye(3)
-
-
-def _vasopressor_effect(given: int, had: int, diabetic: int) -> Floats:
-    if given and diabetic:
-        return _moves(3, {(_NORMAL, _HIGH): 0.9, (_LOW, _NORMAL): 0.5, (_LOW, _HIGH): 0.4})
-    if given:
-        return _moves(3, {(_LOW, _NORMAL): 0.7, (_NORMAL, _HIGH): 0.7})
-    fall = 0.05 if diabetic else 0.1
-    return _moves(3, {(_NORMAL, _LOW): fall, (_HIGH, _NORMAL): fall}) if had else np.eye(3)
-
-
-def _moves(levels: int, moves: dict[tuple[int, int], float]) -> Floats:
-    """(levels, levels) matrix that moves with the given probabilities and stays otherwise."""
-    matrix = np.zeros((levels, levels))
-    for pair, probability in moves.items():
-        matrix[pair] = probability
-    return matrix + np.diag(1 - matrix.sum(axis=1))
-
-
-def _fluctuation(levels: int, probability: float, cap: int) -> Floats:
-    """One level up (to `cap` at most) or down (to 0 at least), each with a probability."""
-    matrix = (1 - 2 * probability) * np.eye(levels)
-    for level in range(levels):
-        matrix[level, max(level - 1, 0)] += probability
-        matrix[level, min(level + 1, cap)] += probability
-    return matrix
+def _continuing_optimum(version: Version, discount: float) -> Floats:
+    return sepsis_process(version, "admission", "arrival").continuing().optimal_policy(discount).table
