@@ -10,16 +10,21 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
-from causalrl.checks import Floats
-from causalrl.errors import DataError, missing_extra
-from causalrl.policies import TabularPolicy
+from causalrl.checks import Bools, Floats
+from causalrl.errors import DataError, PolicyError, missing_extra
+from causalrl.policies import PolicyLike, TabularPolicy
 from simulators.base import TabularSimulator
 from simulators.tabular import TabularMDP
 
+Inadmissible = Literal["mean", "terminate", "raise_exception"]
+
+N_STATES, N_ACTIONS = 716, 25
 DEATH, SURVIVAL, SINK = 713, 714, 715
+TERMINAL = [DEATH, SURVIVAL, SINK]
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,12 @@ class ICUSepsis(TabularSimulator):
     use discount 1, and stop after 500 steps.
 
     Args:
-        inadmissible: what an action does in a state where the record has too few of it; the mode changes the value of a
-            policy, so it is part of the estimand. "mean": as the average of the state's admissible actions.
+        inadmissible: what an action does in a state where the record has too few of it. The mode changes the value of a
+            policy, so it is part of the question asked: compare no values across modes.
+            "mean": as the average of the state's admissible actions.
+            "terminate": the patient dies.
+            "raise_exception": a policy that could take one is refused; `optimal_policy` takes admissible actions only, and
+            `q` of the others is below 0, which is below every value.
 
     Raises:
         DataError: for another mode.
@@ -41,19 +50,29 @@ class ICUSepsis(TabularSimulator):
         >>> from causalrl.policies import Uniform
         >>> round(ICUSepsis().value(Uniform(25)), 4)
         0.7801
+        >>> round(ICUSepsis("terminate").value(Uniform(25)), 4)
+        0.0084
     """
 
-    inadmissible: str = "mean"
+    inadmissible: Inadmissible = "mean"
 
     def __post_init__(self) -> None:
-        if self.inadmissible != "mean":
-            raise DataError(f"inadmissible: {self.inadmissible!r}; only 'mean' is implemented.")
+        if self.inadmissible not in get_args(Inadmissible):
+            raise DataError(f"inadmissible: {self.inadmissible!r}; pass 'mean', 'terminate' or 'raise_exception'.")
         assets_path()
 
     @property
     def mdp(self) -> TabularMDP:
-        """The process, with the 47 coordinates of the cluster centres as state features."""
-        return _process(assets_path())
+        """The process, with the 47 coordinates of the cluster centres as state features.
+
+        For "raise_exception" a forbidden action leads to death and costs 1 here, so that no plan takes it.
+        """
+        return _process(assets_path(), self.inadmissible)
+
+    @property
+    def admissible(self) -> Bools:
+        """(S, A) whether the record has enough of an action in a state; all actions are in the terminal states."""
+        return _admissible(assets_path())
 
     def expert(self) -> TabularPolicy:
         """The clinicians' estimated policy; uniform in the terminal states, where nothing is decided.
@@ -62,9 +81,31 @@ class ICUSepsis(TabularSimulator):
         """
         return TabularPolicy(_expert(assets_path()))
 
+    def baselines(self) -> dict[str, TabularPolicy]:
+        """The policies whose returns the authors publish, for the mode "mean": "uniform", "expert" and "optimal"."""
+        uniform = TabularPolicy(np.full((N_STATES, N_ACTIONS), 1 / N_ACTIONS))
+        return {"uniform": uniform, "expert": self.expert(), "optimal": self.optimal_policy(1.0)}
+
+    def tables(self, policy: PolicyLike, horizon: int | None, discount: float = 1.0, sees: str | None = None) -> Floats:
+        """Probabilities of a policy, as `TabularSimulator.tables`.
+
+        Raises:
+            PolicyError: where mode "raise_exception" refuses it.
+        """
+        tables = super().tables(policy, horizon, discount, sees)
+        forbidden = (tables > 0) & ~self.admissible
+        if self.inadmissible == "raise_exception" and forbidden.any():
+            time, state, action = np.argwhere(forbidden)[0]
+            raise PolicyError(
+                f"policy {policy}: takes action {action} in state {state} (probability {tables[time, state, action]:.3g}), but "
+                f"admissible[{state}] allows only {np.flatnonzero(self.admissible[state]).tolist()}; set the others to 0 and "
+                "divide by the sum of the rest, or pass inadmissible='mean' or 'terminate', where such a policy has a value."
+            )
+        return tables
+
 
 def assets_path() -> Path:
-    """Where `dynamics.npz` of the installed package lies.
+    """Folder with the data of the installed package.
 
     Raises:
         MissingExtraError: where it is not installed.
@@ -72,21 +113,36 @@ def assets_path() -> Path:
     found = find_spec("icu_sepsis")
     if found is None or not found.submodule_search_locations:
         missing_extra("icu-sepsis", "data")
-    return Path(found.submodule_search_locations[0]) / "envs" / "assets" / "dynamics.npz"
+    return Path(found.submodule_search_locations[0]) / "envs" / "assets"
 
 
 @cache
-def _process(path: Path) -> TabularMDP:
-    with np.load(path, allow_pickle=False) as shipped:
+def _process(assets: Path, inadmissible: Inadmissible) -> TabularMDP:
+    with np.load(assets / "dynamics.npz", allow_pickle=False) as shipped:
         transitions, initial, centres = shipped["tx_mat"], shipped["d_0"], shipped["state_cluster_centers"]
-    states = np.arange(len(initial))
-    reward = (states == SURVIVAL).astype(float)
-    return TabularMDP(transitions, reward, initial, np.isin(states, [DEATH, SURVIVAL, SINK]), state_features=centres)
+    states = np.arange(N_STATES)
+    forbidden = ~_admissible(assets)
+    if inadmissible != "mean":
+        transitions[forbidden] = states == DEATH
+    rewards = (states == SURVIVAL).astype(float)
+    if inadmissible == "raise_exception":
+        rewards = np.where(forbidden[..., None], -1.0, rewards)
+    return TabularMDP(transitions, rewards, initial, np.isin(states, TERMINAL), state_features=centres)
 
 
 @cache
-def _expert(path: Path) -> Floats:
-    with np.load(path, allow_pickle=False) as shipped:
+def _admissible(assets: Path) -> Bools:
+    """The file has one line with the number of admissible actions of each state, then one line a state that lists them."""
+    lines = (assets / "admissible_actions.txt").read_text(encoding="ascii").splitlines()
+    admissible = np.zeros((N_STATES, N_ACTIONS), bool)
+    for state, line in enumerate(lines[1:]):
+        admissible[state, [int(action) for action in line.split()]] = True
+    return admissible
+
+
+@cache
+def _expert(assets: Path) -> Floats:
+    with np.load(assets / "dynamics.npz", allow_pickle=False) as shipped:
         table = np.array(shipped["expert_policy"])
-    table[[DEATH, SURVIVAL, SINK]] = 1.0 / table.shape[1]
+    table[TERMINAL] = 1.0 / N_ACTIONS
     return table
