@@ -21,7 +21,7 @@ from causalrl.policies import PolicyLike, TabularPolicy
 from simulators import planning, sepsis_policies
 from simulators.base import TabularSimulator
 from simulators.checks import check_count
-from simulators.sepsis_process import RewardOn, Start, Version, sepsis_process
+from simulators.sepsis_process import RewardOn, Start, Version, sepsis_mdp
 from simulators.sepsis_rules import N_ACTIONS, N_STATES
 from simulators.tabular import TabularMDP
 from simulators.views import View
@@ -77,7 +77,7 @@ class SepsisSimulator(TabularSimulator):
     @property
     def mdp(self) -> TabularMDP:
         """The process, with the eight factors as state features (before them the two outcomes for `reward_on="leaving"`)."""
-        return sepsis_process(self.version, self.start, self.reward_on)
+        return sepsis_mdp(self.version, self.start, self.reward_on)
 
     @cached_property
     def views(self) -> Mapping[str, View]:
@@ -224,10 +224,10 @@ class SepsisSimulator(TabularSimulator):
 
 @cache
 def _views(version: Version, start: Start, reward_on: RewardOn) -> Mapping[str, View]:
-    full = View.full(sepsis_process(version, start, reward_on))
+    full = View.full(sepsis_mdp(version, start, reward_on))
     return {name: full.hide(hidden) for name, hidden in HIDDEN.items()}
 
 
 @cache
 def _continuing_optimum(version: Version, discount: float) -> Floats:
-    return sepsis_process(version, "admission", "arrival").continuing().optimal_policy(discount).table
+    return sepsis_mdp(version, "admission", "arrival").continuing().optimal_policy(discount).table

@@ -43,9 +43,10 @@ def probabilities_of(policy: PolicyLike, n_states: int) -> Floats:
         if not bound.stationary:
             raise PolicyError(f"policy {bound}: may depend on time; pass a TabularPolicy of shape (H, {n_states}, {N_ACTIONS}).")
         return policy_table(bound, n_states, N_ACTIONS, None)[0]
-    if policy.table.shape[-1] != N_ACTIONS:
-        raise PolicyError(f"policy {policy}: its table has {policy.table.shape[-1]} actions; the simulator has {N_ACTIONS}.")
-    return policy.table
+    table: Floats = policy.table
+    if table.shape[-1] != N_ACTIONS:
+        raise PolicyError(f"policy {policy}: its table has {table.shape[-1]} actions; the simulator has {N_ACTIONS}.")
+    return table
 
 
 def biased(probabilities: Floats, bit: int, share: float) -> Floats:

@@ -30,7 +30,7 @@ OUTCOMES = ("discharged", "dead")
 
 
 @cache
-def sepsis_process(version: Version, start: Start, reward_on: RewardOn) -> TabularMDP:
+def sepsis_mdp(version: Version, start: Start, reward_on: RewardOn) -> TabularMDP:
     """1440 states, or 1442 with the two sinks; built once for each variant."""
     factors = state_factors()
     reward = arrival_reward(factors)
