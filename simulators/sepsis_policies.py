@@ -42,7 +42,7 @@ def probabilities_of(policy: PolicyLike, n_states: int) -> Floats:
         bound = as_policy(policy).bind(N_ACTIONS)
         if not bound.stationary:
             raise PolicyError(f"policy {bound}: may depend on time; pass a TabularPolicy of shape (H, {n_states}, {N_ACTIONS}).")
-        return policy_table(bound, n_states, N_ACTIONS, None)[0]
+        return np.asarray(policy_table(bound, n_states, N_ACTIONS, None)[0])
     table: Floats = policy.table
     if table.shape[-1] != N_ACTIONS:
         raise PolicyError(f"policy {policy}: its table has {table.shape[-1]} actions; the simulator has {N_ACTIONS}.")
