@@ -19,7 +19,7 @@ class Mixture(Policy):
     """At every decision, follow policy k with probability weights[k].
 
     Raises:
-        PolicyError: where the weights are no distribution.
+        PolicyError: where the weights are no distribution, or two policies have tables of different sizes.
 
     Example:
         >>> import numpy as np
@@ -37,7 +37,11 @@ class Mixture(Policy):
             raise PolicyError(f"Mixture: {len(policies)} policies and {len(weights)} weights; pass one weight a policy.")
         check_probability_rows("Mixture weights", np.array([weights], dtype=np.float64), PolicyError)
         parts = tuple(as_policy(policy) for policy in policies)
+        sizes = sorted({part.n_states for part in parts if part.n_states is not None})
+        if len(sizes) > 1:
+            raise PolicyError(f"Mixture: its policies have tables of {sizes} states; mix policies of the same states.")
         object.__setattr__(self, "policies", parts)
+        object.__setattr__(self, "n_states", sizes[0] if sizes else None)
         object.__setattr__(self, "weights", tuple(float(weight) for weight in weights))
         object.__setattr__(self, "stationary", all(part.stationary for part in parts))
         object.__setattr__(self, "needs_behavior", any(part.needs_behavior for part in parts))
@@ -75,6 +79,7 @@ class Softened(Policy):
             raise PolicyError(f"Softened: epsilon is {epsilon}, outside [0, 1].")
         inner = as_policy(policy)
         object.__setattr__(self, "policy", inner)
+        object.__setattr__(self, "n_states", inner.n_states)
         object.__setattr__(self, "epsilon", float(epsilon))
         object.__setattr__(self, "stationary", inner.stationary)
         object.__setattr__(self, "needs_behavior", inner.needs_behavior)

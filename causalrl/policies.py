@@ -21,11 +21,13 @@ PolicyFunction: TypeAlias = Callable[[NDArray[Any], Ints], Floats]
 class Policy(ABC):
     """A map from observations (M, d) or states (M,) and times (M,) to probabilities (M, n_actions).
 
-    `stationary` says that the time does not matter, `needs_behavior` that the policy is defined through the behaviour policy.
+    `stationary` says that the time does not matter, `needs_behavior` that the policy is defined through the behaviour policy,
+    `n_states` how many states it has a row for, None where it takes any observation.
     """
 
     stationary: bool = True
     needs_behavior: bool = False
+    n_states: int | None = None
 
     @abstractmethod
     def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
@@ -171,6 +173,7 @@ class TabularPolicy(Policy):
         check_probability_rows("TabularPolicy", table.reshape(-1, table.shape[-1]), PolicyError)
         object.__setattr__(self, "table", table)
         object.__setattr__(self, "stationary", table.ndim == 2)
+        object.__setattr__(self, "n_states", table.shape[-2])
 
     def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
         if observations.ndim != 1:

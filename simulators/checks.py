@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from causalrl.checks import Bools, Floats, check_probability_rows, numeric
 from causalrl.errors import DataError, EstimandError, PolicyError
-from causalrl.policies import PolicyLike, TabularPolicy, policy_table
+from causalrl.policies import PolicyLike, TabularPolicy, as_policy, policy_table
 
 Propensities = Literal["oracle"]
 
@@ -50,12 +50,12 @@ def checked_tables(
     Args:
         others: sizes of the views that the policy could be meant for, by name.
     """
-    if isinstance(policy, TabularPolicy) and policy.table.shape[-2:] != (n_records, n_actions):
-        states, actions = policy.table.shape[-2:]
-        meant = [name for name, size in (others or {}).items() if size == states != n_records]
+    rows, columns = as_policy(policy).n_states, policy.table.shape[-1] if isinstance(policy, TabularPolicy) else n_actions
+    if rows not in (None, n_records) or columns != n_actions:
+        meant = [name for name, size in (others or {}).items() if size == rows != n_records]
         mend = f"pass sees={meant[0]!r}, the view of that size" if meant else "pass a table of that size"
         raise PolicyError(
-            f"policy {policy}: its table has {states} states and {actions} actions, the process has {n_records} and "
+            f"policy {policy}: its table has {rows} states and {columns} actions, the process has {n_records} and "
             f"{n_actions}; {mend}."
         )
     return policy_table(policy, n_records, n_actions, horizon)

@@ -61,7 +61,7 @@ class IHDP(Design):
         (747, 139)
     """
 
-    surface: str
+    surface: str = "A"
     draw: int = 0
 
     def __post_init__(self) -> None:

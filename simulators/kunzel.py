@@ -48,7 +48,7 @@ class Kunzel(PropensityDesign):
         [0.0, 8.0]
     """
 
-    simulation: int
+    simulation: int = 1
     draw: int = 0
 
     def __post_init__(self) -> None:

@@ -44,7 +44,7 @@ class NieWager(PropensityDesign):
         (500,)
     """
 
-    setup: str
+    setup: str = "A"
     d: int = 6
     sigma: float = 1.0
 

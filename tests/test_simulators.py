@@ -245,7 +245,7 @@ def test_a_policy_that_never_ends_needs_a_horizon() -> None:
         (TabularPolicy(np.full((4, 2), 0.5)), "table has 4 states"),
         (TabularPolicy(np.full((3, 5), 0.2)), "5 actions"),
         (TabularPolicy(np.full((2, 3, 2), 0.5)), "time 2"),
-        (Softened(TabularPolicy(np.full((2, 2), 0.5)), 0.1), "state 2"),
+        (Softened(TabularPolicy(np.full((2, 2), 0.5)), 0.1), "its table has 2 states"),
         (Always(2), "actions 0 to 1"),
         (Uniform(3), "probabilities have shape"),
         (NaturalCourse(), "behaviour policy"),

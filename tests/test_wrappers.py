@@ -19,6 +19,7 @@ from simulators import (
     CovariateShift,
     HideVariables,
     Hospitals,
+    ICUSepsis,
     MeasurementError,
     SepsisSimulator,
     TabularMDP,
@@ -359,6 +360,23 @@ def test_a_target_that_sees_less_is_another_policy() -> None:
     assert blind.value(crl.TabularPolicy(table), 20) == simulator.value(crl.TabularPolicy(table), 20, sees="projected")
     codes = simulator.views["projected"].codes
     assert blind.value(crl.TabularPolicy(table), 20) == simulator.value(crl.TabularPolicy(table[codes]), 20)
+
+
+def test_a_simulator_s_own_refusals_stand_behind_a_wrapper() -> None:
+    strict = ICUSepsis("raise_exception") | Censored(0.1)
+    for call in (strict.value, strict.occupancy, lambda policy, horizon: strict.sample(3, policy, horizon)):
+        with pytest.raises(PolicyError, match="takes action"):
+            call(crl.Uniform(25), 5)
+
+
+def test_a_policy_made_of_a_table_of_another_view_is_refused() -> None:
+    simulator = SepsisSimulator()
+    softened = crl.Softened(simulator.physician(0.0), 0.1)
+    for policy in (softened, crl.Mixture([softened, crl.Uniform(8)], [0.5, 0.5])):
+        with pytest.raises(PolicyError, match=r"1440 states and 8 actions, the process has 144 and 8; pass sees='full'"):
+            simulator.value(policy, 20, sees="projected")
+    with pytest.raises(PolicyError, match=r"tables of \[2, 3\] states"):
+        crl.Mixture([crl.TabularPolicy(np.full((rows, 2), 0.5)) for rows in (2, 3)], [0.5, 0.5])
 
 
 @pytest.mark.parametrize(
