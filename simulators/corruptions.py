@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from causalrl.checks import Floats
+from causalrl.errors import DataError
 from simulators.recorded import Recorded
 from simulators.views import View
 from simulators.wrappers import Wrapper, check_knob
@@ -20,10 +21,12 @@ class Corruption(Wrapper):
     """A wrapper with a rate in [0, 1] that acts on some variables of the record."""
 
     rate: float
-    variables: tuple[str, ...]
+    variables: tuple[str, ...] | None
 
     def __post_init__(self) -> None:
         check_knob("rate", self.rate, 1.0)
+        if isinstance(self.variables, str):
+            raise DataError(f"variables: {self.variables!r} is one name; pass a tuple, ({self.variables!r},).")
 
     @property
     def neutral(self) -> bool:
@@ -33,6 +36,16 @@ class Corruption(Wrapper):
     def alter(self, process: Recorded) -> Recorded:
         """The record becomes random given the state."""
         return replace(process, shown=self.corrupt(process.shown, View.full(process.base.mdp)))
+
+    def chosen(self, view: View) -> tuple[str, ...]:
+        """The variables, by default the vital signs of the sepsis simulator that the record has."""
+        if self.variables is not None:
+            return self.variables
+        vitals = tuple(name for name in VITALS if name in view.feature_names)
+        if not vitals:
+            there = ", ".join(view.feature_names) or "no named variables"
+            raise DataError(f"variables: the record has no vital signs by name but {there}; pass variables=.")
+        return vitals
 
     @abstractmethod
     def corrupt(self, view: View, truth: View) -> View:
@@ -48,7 +61,7 @@ class Missing(Corruption):
 
     def corrupt(self, view: View, truth: View) -> View:
         """One variable after the other, each on its own."""
-        for name in self.variables:
+        for name in self.chosen(view):
             view = masked(view, truth, self.probability(view, name, np.unique(truth.where(name))), [name])
         return view
 
@@ -59,14 +72,14 @@ class MCAR(Missing):
 
     Args:
         rate: probability that a variable is missing.
-        variables: names, the vital signs of the sepsis simulator by default.
+        variables: names; by default the vital signs of the sepsis simulator that the record has.
 
     Raises:
         DataError: for a rate outside [0, 1].
     """
 
     rate: float
-    variables: tuple[str, ...] = VITALS
+    variables: tuple[str, ...] | None = None
 
     def probability(self, view: View, name: str, levels: Floats) -> Floats:
         """The rate."""
@@ -79,7 +92,7 @@ class MAR(Missing):
 
     Args:
         rate: probability that a variable is missing while all of `given` are 0; it is not missing otherwise.
-        variables: names, the vital signs of the sepsis simulator by default.
+        variables: names; by default the vital signs of the sepsis simulator that the record has.
         given: names of recorded variables, its treatments by default.
 
     Raises:
@@ -87,7 +100,7 @@ class MAR(Missing):
     """
 
     rate: float
-    variables: tuple[str, ...] = VITALS
+    variables: tuple[str, ...] | None = None
     given: tuple[str, ...] = ("antibiotic", "vasopressor", "ventilation")
 
     def probability(self, view: View, name: str, levels: Floats) -> Floats:
@@ -102,14 +115,14 @@ class MNAR(Missing):
 
     Args:
         rate: probability that a variable is missing at its highest value; it falls linearly to 0 at its lowest.
-        variables: names, the vital signs of the sepsis simulator by default.
+        variables: names; by default the vital signs of the sepsis simulator that the record has.
 
     Raises:
         DataError: for a rate outside [0, 1].
     """
 
     rate: float
-    variables: tuple[str, ...] = VITALS
+    variables: tuple[str, ...] | None = None
 
     def probability(self, view: View, name: str, levels: Floats) -> Floats:
         """Proportional to the height of the value."""
@@ -123,18 +136,18 @@ class ThinnedVisits(Corruption):
 
     Args:
         rate: probability that nobody measures at a step.
-        variables: names, the vital signs of the sepsis simulator by default.
+        variables: names; by default the vital signs of the sepsis simulator that the record has.
 
     Raises:
         DataError: for a rate outside [0, 1].
     """
 
     rate: float
-    variables: tuple[str, ...] = VITALS
+    variables: tuple[str, ...] | None = None
 
     def corrupt(self, view: View, truth: View) -> View:
         """All or nothing."""
-        return masked(view, truth, np.full(view.n_records, self.rate), self.variables)
+        return masked(view, truth, np.full(view.n_records, self.rate), self.chosen(view))
 
 
 @dataclass(frozen=True)
@@ -143,18 +156,18 @@ class MeasurementError(Corruption):
 
     Args:
         rate: probability of a wrong value.
-        variables: names, the vital signs of the sepsis simulator by default.
+        variables: names; by default the vital signs of the sepsis simulator that the record has.
 
     Raises:
         DataError: for a rate outside [0, 1].
     """
 
     rate: float
-    variables: tuple[str, ...] = VITALS
+    variables: tuple[str, ...] | None = None
 
     def corrupt(self, view: View, truth: View) -> View:
         """One variable after the other, where it is measured at all."""
-        for name in self.variables:
+        for name in self.chosen(view):
             shown, levels = view.where(name), np.unique(truth.where(name))
             wrong = np.where(np.isin(shown, levels), self.rate / max(len(levels) - 1, 1), 0.0)
             errors = [(np.where(shown == level, 0.0, wrong), view.replaced([name], [level])) for level in levels]

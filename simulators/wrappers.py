@@ -99,6 +99,8 @@ class Confounded(Wrapper):
             raise DataError(f"gamma: {self.gamma}; pass an odds ratio of 1 (no confounding) or more.")
         if self.model not in MODELS:
             raise DataError(f"model: {self.model!r}; pass 'rosenbaum' or 'marginal'.")
+        if isinstance(self.steps, int):
+            raise DataError(f"steps: {self.steps} is one number; pass the times of all confounded steps, ({self.steps},).")
         if self.steps is not None:
             object.__setattr__(self, "steps", tuple(whole_number("steps", step, 0) for step in self.steps))
 

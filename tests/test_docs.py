@@ -1,4 +1,4 @@
-"""Documentation that runs: every doctest of the package and the simulators, every Python block of the README."""
+"""Documentation that runs: every doctest of the package and the simulators, every Python block of the README and the guides."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import simulators
 # Examples are so small that a single trajectory carries much of the weight; third-party warnings stay errors.
 pytestmark = pytest.mark.filterwarnings("ignore::causalrl.errors.CausalRLWarning")
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = [
     package.__name__ + tail
     for package in (causalrl, simulators)
@@ -42,20 +43,21 @@ def test_what_a_reader_meets_first_has_an_example(name: str) -> None:
     assert ">>>" in getattr(causalrl, name).__doc__
 
 
-def readme_blocks() -> list[tuple[int, str]]:
+def blocks(page: Path) -> list[tuple[int, str]]:
     """Line number and code of every ```python block."""
-    text = README.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     found = re.finditer(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
     return [(text[: match.start(1)].count("\n") + 1, match[1]) for match in found]
 
 
-def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
+def test_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks run in order and share their names, as a reader would paste them."""
-    if not README.exists():
-        pytest.skip("there is no README yet")
-    blocks = readme_blocks()
-    assert blocks, "the README has no ```python block"
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"__name__": "__readme__"}
-    for line, code in blocks:
-        exec(compile("\n" * (line - 1) + code, str(README), "exec"), names)
+    names: dict[str, object] = {"__name__": "__page__"}
+    for line, code in blocks(page):
+        exec(compile("\n" * (line - 1) + code, str(page), "exec"), names)
+
+
+def test_the_readme_and_the_guides_have_blocks() -> None:
+    assert {"README.md", "simulators.md"} <= {page.name for page in PAGES if blocks(page)}
