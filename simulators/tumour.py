@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,9 @@ from causalrl.policies import Policy, PolicyLike, action_probabilities, as_polic
 from simulators.checks import check_time
 from simulators.sampling import cumulative_rows
 from simulators.tumour_growth import DEATH_DIAMETER, LONGEST, Course, Patients, draw_patients, uniforms
+
+if TYPE_CHECKING:
+    from gymnasium import Env
 
 FEATURES = ("diameter", "mean_diameter", "chemo_concentration", "day")
 TYPE_FEATURES = ("radiosensitive", "chemosensitive")
@@ -235,6 +238,16 @@ class TumourSimulator:
             course.advance(plan[course.active, t])
             volumes[:, t + 1] = course.volume
         return volumes
+
+    def env(self, horizon: int | None = None, render_mode: str | None = None) -> Env[Any, Any]:
+        """A gymnasium environment, `causalrl/Tumour-v0`: the treatments are the agent's.
+
+        Raises:
+            DataError, EstimandError: for a horizon or render mode that does not exist.
+        """
+        from simulators.environments import TumourEnv
+
+        return TumourEnv(self, horizon, render_mode)
 
     def observations(self, course: Course, rows: Ints) -> Floats:
         """(m, d) what is seen of these patients on the present day."""
