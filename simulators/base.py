@@ -112,7 +112,7 @@ class TabularSimulator(ABC):
         if horizon is None:
             states = planning.reachable(mdp.dynamics, mdp.terminal, mdp.initial, tables[0])
             planning.require_end(mdp.dynamics, mdp.terminal, tables[0], states, policy)
-        walks = sample_walks(mdp.dynamics, mdp.terminal, mdp.initial, tables, int(n), horizon, int(seed))
+        walks = sample_walks(mdp.draws, mdp.terminal, mdp.initial, tables, int(n), horizon, int(seed))
         codes = shown.codes
         assert codes is not None, "a simulator's own views have one record a state"
         return Trajectories.from_arrays(

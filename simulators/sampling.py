@@ -1,7 +1,8 @@
-"""Sampling of a finite Markov decision process, compiled, in threads over trajectories.
+"""Sampling of a finite Markov decision process, compiled, in threads over blocks of trajectories.
 
-Trajectory i has a stream of random numbers of its own: number 0 draws the start, 2t + 1 the action and 2t + 2 the
-successor of step t. One pass counts the steps and a second one writes them, so nothing is padded.
+Trajectory i has a stream of random numbers of its own: number 0 draws the start, (F + 1) t + 1 the action and the F numbers
+after it the factors of the successor of step t. One pass counts the steps and a second one writes them, so nothing is padded.
+The trajectories of a block move together, one kind of draw at a time: draws that do not wait for one another overlap.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import prange
+from numpy.typing import NDArray
 
 from causalrl.checks import Bools, Floats, Ints
 from causalrl.kernels.jit import compiled, parallel
 from causalrl.kernels.rng import derive_seed, stream_key, uniform
-from simulators.dynamics import Dynamics
+from simulators.alias import Alias, Codes, alias_table, pick
+from simulators.draws import Draws
 
 ENDLESS = 2**62
+BLOCK = 256
+"""Trajectories that move together: many enough to overlap, few enough for their state to stay in the cache."""
 _ROLE = int.from_bytes(b"simulate", "little")
 
 
@@ -40,17 +45,133 @@ class Walks:
     final_states: Ints
 
 
-def sample_walks(
-    dynamics: Dynamics, terminal: Bools, initial: Floats, tables: Floats, n: int, horizon: int | None, seed: int
-) -> Walks:
+def sample_walks(draws: Draws, terminal: Bools, initial: Floats, tables: Floats, n: int, horizon: int | None, seed: int) -> Walks:
     """n trajectories until a terminal state or the horizon, under tables (1, S, A) or (horizon, S, A)."""
-    key = np.uint64(derive_seed(seed, _ROLE))
-    limit = ENDLESS if horizon is None else horizon
-    start, policy = cumulative_rows(initial[None])[0], cumulative_rows(tables)
-    law = (dynamics.indptr, dynamics.successors, dynamics.cumulative, terminal)
-    lengths = count_steps(key, n, limit, start, policy, *law)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Walks(offsets, *write_steps(key, offsets, start, policy, *law, dynamics.rewards, tables))
+    key, limit = np.uint64(derive_seed(seed, _ROLE)), ENDLESS if horizon is None else horizon
+    tables = np.ascontiguousarray(tables)
+    start = alias_table(np.array([0, len(initial)]), initial)
+    policy = alias_table(np.arange(0, tables.size + 1, tables.shape[2]), tables.reshape(-1))
+    lengths = count_steps(key, n, limit, terminal, start, policy, tables, draws)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    # NumPy asks the system for large pages, which compiled code does not
+    states, actions = np.empty(offsets[-1], np.int64), np.empty(offsets[-1], np.int64)
+    rewards, probabilities, final_states = np.empty(offsets[-1]), np.empty(offsets[-1]), np.empty(n, np.int64)
+    write_steps(key, offsets, start, policy, tables, draws, states, actions, rewards, probabilities, final_states)
+    return Walks(offsets, states, actions, rewards, probabilities, final_states)
+
+
+@parallel
+def count_steps(
+    seed: np.uint64, n: int, limit: int, terminal: Bools, start: Alias, policy: Alias, tables: Floats, draws: Draws
+) -> Ints:
+    """(n,) steps of each trajectory."""
+    lengths = np.empty(n, np.int64)
+    n_times, n_states, n_actions = tables.shape
+    for block in prange((n + BLOCK - 1) // BLOCK):
+        first = block * BLOCK
+        live, t = min(BLOCK, n - first), 0
+        keys, ids = np.empty(BLOCK, np.uint64), new_lanes()
+        states, cells, arrivals, outcomes = new_lanes(), new_lanes(), new_lanes(), new_lanes()
+        draw_starts(seed, first, live, start, keys, ids, states)
+        while live > 0 and t < limit:
+            number = np.uint64((len(draws.segments) + 1) * t + 1)
+            table = t * n_states * n_actions if n_times > 1 else 0
+            draw_cells(live, number, policy, table, n_actions, keys, states, cells)
+            draw_arrivals(live, number, draws, keys, cells, arrivals, outcomes)
+            t += 1
+            kept = 0
+            for j in range(live):
+                lengths[first + ids[j]] = t
+                keys[kept], ids[kept], states[kept] = keys[j], ids[j], arrivals[j]
+                kept += not terminal[arrivals[j]]
+            live = kept
+    return lengths
+
+
+@parallel
+def write_steps(
+    seed: np.uint64,
+    offsets: Ints,
+    start: Alias,
+    policy: Alias,
+    tables: Floats,
+    draws: Draws,
+    states: Ints,
+    actions: Ints,
+    rewards: Floats,
+    probabilities: Floats,
+    final_states: Ints,
+) -> None:
+    """The steps (N,) of the same trajectories, and their final states (n,), into the last five arrays."""
+    n, chances = len(offsets) - 1, tables.reshape(-1)
+    n_times, n_states, n_actions = tables.shape
+    for block in prange((n + BLOCK - 1) // BLOCK):
+        first = block * BLOCK
+        live, t = min(BLOCK, n - first), 0
+        keys, ids = np.empty(BLOCK, np.uint64), new_lanes()
+        now, cells, arrivals, outcomes = new_lanes(), new_lanes(), new_lanes(), new_lanes()
+        draw_starts(seed, first, live, start, keys, ids, now)
+        while live > 0:
+            number = np.uint64((len(draws.segments) + 1) * t + 1)
+            table = t * n_states * n_actions if n_times > 1 else 0
+            draw_cells(live, number, policy, table, n_actions, keys, now, cells)
+            draw_arrivals(live, number, draws, keys, cells, arrivals, outcomes)
+            kept = 0
+            for j in range(live):
+                i = first + ids[j]
+                step = offsets[i] + t
+                states[step], actions[step] = now[j], cells[j] - now[j] * n_actions
+                rewards[step] = draws.rewards[outcomes[j] if draws.by_outcome else arrivals[j]]
+                probabilities[step] = chances[table + cells[j]]
+                final_states[i] = arrivals[j]
+                keys[kept], ids[kept], now[kept] = keys[j], ids[j], arrivals[j]
+                kept += step + 1 < offsets[i + 1]
+            live = kept
+            t += 1
+
+
+@compiled
+def new_lanes() -> Codes:
+    """Room for one index of each trajectory of a block."""
+    return np.empty(BLOCK, np.uint32)
+
+
+@compiled
+def draw_starts(
+    seed: np.uint64, first: int, live: int, start: Alias, keys: NDArray[np.uint64], ids: Codes, states: Codes
+) -> None:
+    """Streams, places in the block and states at t = 0 of trajectories `first` to `first` + `live` - 1."""
+    for j in range(live):
+        keys[j], ids[j] = stream_key(seed, np.uint64(first + j)), j
+        states[j] = start.drawn[pick(start.cut, np.uint64(0), len(start.cut), uniform(keys[j], np.uint64(0)))]
+
+
+@compiled
+def draw_cells(
+    live: int, number: np.uint64, policy: Alias, table: int, n_actions: int, keys: NDArray[np.uint64], states: Codes, cells: Codes
+) -> None:
+    """Rows s * A + a of the actions drawn from the policy's table that begins at entry `table`."""
+    width, before = np.uint64(n_actions), np.uint64(table)
+    for j in range(live):
+        first = before + states[j] * width
+        cells[j] = policy.drawn[pick(policy.cut, first, n_actions, uniform(keys[j], number))] - before
+
+
+@compiled
+def draw_arrivals(
+    live: int, number: np.uint64, draws: Draws, keys: NDArray[np.uint64], cells: Codes, arrivals: Codes, outcomes: Codes
+) -> None:
+    """Next states, and the outcome of the alias table that the last factor drew."""
+    for j in range(live):
+        arrivals[j] = draws.base[cells[j]]
+    for f in range(len(draws.segments)):
+        number += np.uint64(1)
+        for j in range(live):
+            segment = draws.segments[f, cells[j]]
+            u = uniform(keys[j], number)
+            outcome = pick(draws.cut, np.uint64(draws.first[segment]), draws.size[segment], u)
+            arrivals[j] += draws.moves[outcome]
+            outcomes[j] = outcome
 
 
 @compiled
@@ -64,83 +185,6 @@ def first_above(cumulative: Floats, low: int, high: int, u: float) -> int:
         else:
             low = middle + 1
     return low
-
-
-@compiled
-def draw_start(key: np.uint64, start: Floats) -> int:
-    """State at t = 0."""
-    return first_above(start, 0, len(start), uniform(key, np.uint64(0)))
-
-
-@compiled
-def draw_action(key: np.uint64, t: int, choices: Floats) -> int:
-    """Action at time t from cumulative probabilities (A,)."""
-    return first_above(choices, 0, len(choices), uniform(key, np.uint64(2 * t + 1)))
-
-
-@compiled
-def draw_entry(key: np.uint64, t: int, row: int, indptr: Ints, cumulative: Floats) -> int:
-    """Stored transition taken from a row at time t."""
-    return first_above(cumulative, indptr[row], indptr[row + 1], uniform(key, np.uint64(2 * t + 2)))
-
-
-@parallel
-def count_steps(
-    seed: np.uint64,
-    n: int,
-    limit: int,
-    start: Floats,
-    policy: Floats,
-    indptr: Ints,
-    successors: Ints,
-    cumulative: Floats,
-    terminal: Bools,
-) -> Ints:
-    """(n,) steps of each trajectory."""
-    n_actions = policy.shape[2]
-    lengths = np.empty(n, np.int64)
-    for i in prange(n):
-        key = stream_key(seed, np.uint64(i))
-        state = draw_start(key, start)
-        t = 0
-        while t < limit and not terminal[state]:
-            action = draw_action(key, t, policy[t if len(policy) > 1 else 0, state])
-            state = successors[draw_entry(key, t, state * n_actions + action, indptr, cumulative)]
-            t += 1
-        lengths[i] = t
-    return lengths
-
-
-@parallel
-def write_steps(
-    seed: np.uint64,
-    offsets: Ints,
-    start: Floats,
-    policy: Floats,
-    indptr: Ints,
-    successors: Ints,
-    cumulative: Floats,
-    terminal: Bools,
-    rewards: Floats,
-    tables: Floats,
-) -> tuple[Ints, Ints, Floats, Floats, Ints]:
-    """States, actions, rewards, probabilities (N,) and final states (n,) of the same trajectories."""
-    n_actions, n, steps = policy.shape[2], len(offsets) - 1, offsets[-1]
-    states, actions, final_states = np.empty(steps, np.int64), np.empty(steps, np.int64), np.empty(n, np.int64)
-    paid, probabilities = np.empty(steps), np.empty(steps)
-    for i in prange(n):
-        key = stream_key(seed, np.uint64(i))
-        state = draw_start(key, start)
-        for t in range(offsets[i + 1] - offsets[i]):
-            row = offsets[i] + t
-            at = t if len(policy) > 1 else 0
-            action = draw_action(key, t, policy[at, state])
-            entry = draw_entry(key, t, state * n_actions + action, indptr, cumulative)
-            states[row], actions[row] = state, action
-            paid[row], probabilities[row] = rewards[entry], tables[at, state, action]
-            state = successors[entry]
-        final_states[i] = state
-    return states, actions, paid, probabilities, final_states
 
 
 def cumulative_rows(rows: Floats) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from causalrl.checks import Bools, Floats, matrix
 from causalrl.errors import DataError
 from simulators.base import TabularSimulator
 from simulators.checks import check_start
+from simulators.draws import Draws, build_draws
 from simulators.dynamics import Dynamics
 
 
@@ -134,6 +136,11 @@ class TabularMDP(TabularSimulator):
     def mdp(self) -> TabularMDP:
         """The process itself."""
         return self
+
+    @cached_property
+    def draws(self) -> Draws:
+        """The transitions as they are sampled, built on first use."""
+        return build_draws(self.dynamics, self.state_features)
 
     def starting(self, initial: ArrayLike) -> TabularMDP:
         """The same process from another start distribution (S,).
