@@ -6,6 +6,8 @@ from simulators.cobs import CobsGraph, CobsGridworld, ToyMountainCar
 from simulators.corruptions import MAR, MCAR, MNAR, MeasurementError, ThinnedVisits
 from simulators.design_base import Design, PropensityDesign
 from simulators.designs import BinaryInstrument, KangSchafer, Kennedy, Point
+from simulators.environments import TabularEnv, TumourEnv
+from simulators.figures import ICU_SEPSIS_LABELS, SEPSIS_LABELS, TUMOUR_LABELS, Labels, plot_trajectory
 from simulators.icu_sepsis import ICUSepsis
 from simulators.ihdp import IHDP
 from simulators.kunzel import Kunzel
@@ -44,10 +46,13 @@ ALL = (
 
 __all__ = [
     "ALL",
+    "ICU_SEPSIS_LABELS",
     "IHDP",
     "MAR",
     "MCAR",
     "MNAR",
+    "SEPSIS_LABELS",
+    "TUMOUR_LABELS",
     "BinaryInstrument",
     "Censored",
     "Chain",
@@ -67,6 +72,7 @@ __all__ = [
     "KangSchafer",
     "Kennedy",
     "Kunzel",
+    "Labels",
     "MeasurementError",
     "ModelFail",
     "ModelWin",
@@ -79,9 +85,12 @@ __all__ = [
     "Simulator",
     "SinglePath",
     "StructuralModel",
+    "TabularEnv",
     "TabularMDP",
     "TabularSimulator",
     "ThinnedVisits",
     "ToyMountainCar",
+    "TumourEnv",
     "TumourSimulator",
+    "plot_trajectory",
 ]

@@ -14,7 +14,7 @@ from causalrl.data import End, Trajectories
 from causalrl.errors import EstimandError
 from causalrl.policies import PolicyLike, TabularPolicy
 from simulators import planning
-from simulators.checks import Propensities, check_count, check_time, checked_tables, keeps_propensities
+from simulators.checks import Propensities, check_allowed, check_count, check_time, checked_tables, keeps_propensities
 from simulators.efficiency import efficiency_bound
 from simulators.noise import add_noise
 from simulators.returns import ReturnDistribution, return_distribution, return_variance
@@ -272,7 +272,7 @@ class TabularSimulator(ABC):
         """
         from simulators.environments import TabularEnv
 
-        return TabularEnv(self.mdp, horizon, render_mode, channel=self.view().channel)
+        return TabularEnv(self, horizon, render_mode)
 
     def tables(self, policy: PolicyLike, horizon: int | None, discount: float = 1.0, sees: str | None = None) -> Floats:
         """(1, S, A) or (horizon, S, A) probabilities of a policy, as one of the states, whatever view it sees.
@@ -283,4 +283,7 @@ class TabularSimulator(ABC):
         check_time(horizon, discount)
         view = self.view(sees)
         others = {name: other.n_records for name, other in self.views.items() if other is not view}
-        return view.lift(checked_tables(policy, view.n_records, self.n_actions, horizon, others))
+        tables = view.lift(checked_tables(policy, view.n_records, self.n_actions, horizon, others))
+        if self.mdp.forbidden is not None:
+            check_allowed(policy, tables, self.mdp.forbidden)
+        return tables

@@ -29,6 +29,26 @@ def check_time(horizon: int | None, discount: float) -> None:
         raise EstimandError(f"discount: {discount} is outside [0, 1].")
 
 
+def check_flags(field: str, flags: ArrayLike, shape: tuple[int, ...]) -> Bools:
+    """Booleans of a shape."""
+    given = np.array(flags)
+    if given.shape != shape or given.dtype != bool:
+        raise DataError(f"{field}: {given.dtype} of shape {given.shape}; pass flags, True or False, of shape {shape}.")
+    return given
+
+
+def check_allowed(policy: PolicyLike, tables: Floats, forbidden: Bools) -> None:
+    """A policy (T, S, A) takes no forbidden action."""
+    taken = (tables > 0) & forbidden
+    if taken.any():
+        time, state, action = np.argwhere(taken)[0]
+        raise PolicyError(
+            f"policy {policy}: takes action {action} in state {state} (probability {tables[time, state, action]:.3g}), where "
+            f"only {np.flatnonzero(~forbidden[state]).tolist()} are allowed; set the others to 0 and divide by the sum of the "
+            "rest, or choose a mode of the simulator in which every action has an effect."
+        )
+
+
 def check_start(initial: ArrayLike, terminal: Bools) -> Floats:
     """(S,) start distribution, 0 at terminal states."""
     start = numeric("initial", initial)

@@ -173,6 +173,10 @@ class TabularEnv(PatientEnv):
 
     def treat(self, action: int) -> tuple[np.int64, float, bool]:
         """One transition; with the noise of the rewards, where the process has some."""
+        forbidden = self._mdp.forbidden
+        if forbidden is not None and forbidden[self._state, action]:
+            allowed = np.flatnonzero(~forbidden[self._state]).tolist()
+            raise InvalidAction(f"action: {action} is forbidden in state {self._state}; only {allowed} are allowed.")
         law, row = self._mdp.dynamics, self._state * self.simulator.n_actions + action
         entry = law.indptr[row] + self._draw(law.probabilities[law.indptr[row] : law.indptr[row + 1]])
         self._state = int(law.successors[entry])

@@ -15,8 +15,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from causalrl.checks import Bools, Floats
-from causalrl.errors import DataError, PolicyError, missing_extra
-from causalrl.policies import PolicyLike, TabularPolicy
+from causalrl.errors import DataError, missing_extra
+from causalrl.policies import TabularPolicy
 from simulators.base import TabularSimulator
 from simulators.tabular import TabularMDP
 
@@ -86,23 +86,6 @@ class ICUSepsis(TabularSimulator):
         uniform = TabularPolicy(np.full((N_STATES, N_ACTIONS), 1 / N_ACTIONS))
         return {"uniform": uniform, "expert": self.expert(), "optimal": self.optimal_policy(1.0)}
 
-    def tables(self, policy: PolicyLike, horizon: int | None, discount: float = 1.0, sees: str | None = None) -> Floats:
-        """Probabilities of a policy, as `TabularSimulator.tables`.
-
-        Raises:
-            PolicyError: where mode "raise_exception" refuses it.
-        """
-        tables = super().tables(policy, horizon, discount, sees)
-        forbidden = (tables > 0) & ~self.admissible
-        if self.inadmissible == "raise_exception" and forbidden.any():
-            time, state, action = np.argwhere(forbidden)[0]
-            raise PolicyError(
-                f"policy {policy}: takes action {action} in state {state} (probability {tables[time, state, action]:.3g}), but "
-                f"admissible[{state}] allows only {np.flatnonzero(self.admissible[state]).tolist()}; set the others to 0 and "
-                "divide by the sum of the rest, or pass inadmissible='mean' or 'terminate', where such a policy has a value."
-            )
-        return tables
-
 
 def assets_path() -> Path:
     """Folder with the data of the installed package.
@@ -127,7 +110,8 @@ def _process(assets: Path, inadmissible: Inadmissible) -> TabularMDP:
     rewards = (states == SURVIVAL).astype(float)
     if inadmissible == "raise_exception":
         rewards = np.where(forbidden[..., None], -1.0, rewards)
-    return TabularMDP(transitions, rewards, initial, np.isin(states, TERMINAL), state_features=centres)
+    refused = forbidden if inadmissible == "raise_exception" else None
+    return TabularMDP(transitions, rewards, initial, np.isin(states, TERMINAL), state_features=centres, forbidden=refused)
 
 
 @cache

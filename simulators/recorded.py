@@ -135,15 +135,6 @@ class Recorded(TabularSimulator):
             clusters=None if self.hospitals is None else walks.hospitals,
         )
 
-    def tables(self, policy: PolicyLike, horizon: int | None, discount: float = 1.0, sees: str | None = None) -> Floats:
-        """Probabilities of a policy as one of the states, which the simulator itself has to accept.
-
-        Raises:
-            EstimandError, PolicyError: as of any simulator.
-        """
-        lifted = super().tables(policy, horizon, discount, sees)
-        return self.base.tables(TabularPolicy(lifted if horizon and len(lifted) > 1 else lifted[0]), horizon, discount, "full")
-
     def efficiency_bound(
         self, target: PolicyLike, behavior: PolicyLike, horizon: int, discount: float = 1.0, model: str = "history"
     ) -> float:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from causalrl.checks import Bools, Floats, matrix
 from causalrl.errors import DataError
 from simulators.base import TabularSimulator
-from simulators.checks import check_start
+from simulators.checks import check_flags, check_start
 from simulators.draws import Draws, build_draws
 from simulators.dynamics import Dynamics
 
@@ -30,6 +30,7 @@ class TabularMDP(TabularSimulator):
         feature_names: d names of those columns.
         state_names: S names, or none.
         reward_noise: standard deviation of independent normal noise on every sampled reward; no value depends on it.
+        forbidden: (S, A) actions that a policy must not take in a state, or None; such a policy is refused.
 
     Example:
         >>> from causalrl.policies import Always
@@ -47,6 +48,7 @@ class TabularMDP(TabularSimulator):
     feature_names: tuple[str, ...]
     state_names: tuple[str, ...]
     reward_noise: float
+    forbidden: Bools | None
 
     def __init__(
         self,
@@ -63,7 +65,7 @@ class TabularMDP(TabularSimulator):
             rewards: (S,) on arrival, (S, A) of a decision, or (S, A, S) of a transition.
             initial: (S,) start distribution.
             terminal: (S,) flags; none by default.
-            labels: state_features (S, d), feature_names, state_names, reward_noise.
+            labels: state_features (S, d), feature_names, state_names, reward_noise, forbidden (S, A).
 
         Raises:
             DataError: naming the field, the first offending row and the mend.
@@ -104,11 +106,10 @@ class TabularMDP(TabularSimulator):
         feature_names: Sequence[str] = (),
         state_names: Sequence[str] = (),
         reward_noise: float = 0.0,
+        forbidden: ArrayLike | None = None,
     ) -> None:
         n_states = dynamics.n_states
-        flags = np.zeros(n_states, bool) if terminal is None else np.array(terminal)
-        if flags.shape != (n_states,) or flags.dtype != bool:
-            raise DataError(f"terminal: {flags.dtype} of shape {flags.shape}; pass {n_states} flags, True at the end.")
+        flags = check_flags("terminal", np.zeros(n_states, bool) if terminal is None else terminal, (n_states,))
         features = None if state_features is None else matrix("state_features", state_features)
         if features is not None and len(features) != n_states:
             raise DataError(f"state_features: {len(features)} rows for {n_states} states; pass one row a state.")
@@ -127,6 +128,8 @@ class TabularMDP(TabularSimulator):
         object.__setattr__(self, "feature_names", tuple(map(str, feature_names)))
         object.__setattr__(self, "state_names", tuple(map(str, state_names)))
         object.__setattr__(self, "reward_noise", float(reward_noise))
+        shape = (n_states, dynamics.n_actions)
+        object.__setattr__(self, "forbidden", None if forbidden is None else check_flags("forbidden", forbidden, shape))
 
     def __repr__(self) -> str:
         size = f"n_states={self.n_states}, n_actions={self.n_actions}"

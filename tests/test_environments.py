@@ -17,7 +17,7 @@ from gymnasium.utils.env_checker import check_env
 
 import causalrl as crl
 from causalrl.errors import DataError, EstimandError
-from simulators import HideVariables, MeasurementError, SepsisSimulator, TabularMDP
+from simulators import HideVariables, ICUSepsis, MeasurementError, SepsisSimulator, TabularMDP
 from simulators.environments import ENVIRONMENTS, PatientEnv, TabularEnv, TumourEnv
 from simulators.figures import SEPSIS_LABELS, TUMOUR_LABELS, Labels, plot_trajectory
 from simulators.tumour import TumourSimulator
@@ -286,3 +286,13 @@ def test_a_figure_of_what_is_not_there(arguments: dict[str, Any], text: str) -> 
     record = simulator.sample(2, crl.Uniform(8), horizon=2)
     with pytest.raises(DataError, match="names: 2 for 8 variables"):
         plot_trajectory(record, 0, ("a", "b"))
+
+
+def test_a_forbidden_action_is_refused() -> None:
+    simulator = ICUSepsis("raise_exception")
+    env = TabularEnv(simulator, 5)
+    state, _ = env.reset(seed=0)
+    forbidden, allowed = np.flatnonzero(~simulator.admissible[state]), np.flatnonzero(simulator.admissible[state])
+    with pytest.raises(InvalidAction, match=rf"action: {forbidden[0]} is forbidden in state {state}; only \[{allowed[0]}"):
+        env.step(forbidden[0])
+    env.step(allowed[0])

@@ -186,7 +186,7 @@ def row_off() -> np.ndarray:
         (lambda: TabularMDP(TRANSITIONS, ARRIVAL, [0.5, 0.4, 0], OVER), "initial: row 0 sums to 0.9"),
         (lambda: TabularMDP(TRANSITIONS, ARRIVAL, [0.5, 0.5], OVER), "initial: shape"),
         (lambda: TabularMDP(TRANSITIONS, ARRIVAL, [0.5, 0.4, 0.1], OVER), "terminal state 2"),
-        (lambda: TabularMDP(TRANSITIONS, ARRIVAL, [1, 0, 0], [0, 0, 1]), "3 flags"),
+        (lambda: TabularMDP(TRANSITIONS, ARRIVAL, [1, 0, 0], [0, 0, 1]), "pass flags, True or False, of shape .3,."),
         (lambda: TabularMDP(TRANSITIONS, ARRIVAL, [1, 0, 0], OVER, state_features=[[1.0]]), "state_features"),
         (lambda: TabularMDP(TRANSITIONS, ARRIVAL, [1, 0, 0], OVER, state_names=["a"]), "state_names"),
         (lambda: TabularMDP.from_sparse([0, 1, 2, 3], [0], [1.0], [0.0], [1, 0]), "indptr"),

@@ -157,10 +157,10 @@ CALLS: dict[str, Callable[[Any, Any], object]] = {
 def test_mode_raise_exception_refuses_inadmissible_mass(call: str) -> None:
     simulator = icu("raise_exception")
     with pytest.raises(
-        PolicyError, match=r"action 0 in state 0 \(probability 0.04\).* only \[5, 10, 15, 20\]; set the others to 0"
+        PolicyError, match=r"action 0 in state 0 \(probability 0.04\).* only \[5, 10, 15, 20\] are allowed; set the others to 0"
     ):
         CALLS[call](simulator, Uniform(25))
-    with pytest.raises(PolicyError, match=r"in state 0 .*inadmissible='mean' or 'terminate'"):
+    with pytest.raises(PolicyError, match=r"in state 0 .*choose a mode of the simulator in which every action has an effect"):
         CALLS[call](simulator, simulator.expert())
     late = np.repeat(simulator.optimal_policy(1.0).table[None], 5, axis=0)
     late[3, 7] = 1 / 25

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import causalrl as crl
 from causalrl.errors import CausalRLWarning
-from simulators import MCAR, GumbelMax, SepsisSimulator
+from simulators import MCAR, CobsGraph, GumbelMax, ModelWin, SepsisSimulator, TumourSimulator
 from tests.conftest import TARGET, cross_section, ragged_data
 
 BOOTSTRAPS = (crl.PercentileBootstrap(4), crl.StudentizedBootstrap(4))
@@ -57,6 +57,9 @@ def simulated() -> None:
     data = simulator.sample(1, policy, 2)
     (simulator | MCAR(0.1)).sample(1, policy, 2)
     simulator.scm(GumbelMax()).counterfactual(data, policy)
+    ModelWin().sample(1, crl.Uniform(2), 2)
+    CobsGraph(reward_noise=1.0).sample(1, crl.Uniform(2), 2)
+    TumourSimulator().sample(1, horizon=1)
 
 
 def main() -> None:
