@@ -42,9 +42,9 @@ def alias_table(indptr: Ints, probabilities: Floats) -> Alias:
 
     Example:
         >>> table = alias_table(np.array([0, 3]), np.array([0.5, 0.0, 0.5]))
-        >>> picks = [int(table.drawn[pick(table.cut, np.uint64(0), 3.0, u)]) for u in (0.1, 0.4, 0.6, 0.9)]
-        >>> picks
-        [0, 0, 2, 2]
+        >>> picks = [table.drawn[pick(table.cut, np.uint64(0), 3.0, (i + 0.5) / 6)] for i in range(6)]
+        >>> np.bincount(picks)
+        array([3, 0, 3])
     """
     cut, drawn = np.empty(len(probabilities)), np.empty(2 * len(probabilities), np.uint32)
     fill_alias(indptr, probabilities, cut, drawn)

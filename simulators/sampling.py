@@ -19,6 +19,7 @@ from causalrl.kernels.rng import derive_seed, stream_key, uniform
 from simulators.alias import Alias, Codes, alias_table, pick
 from simulators.draws import Draws
 
+Keys = NDArray[np.uint64]
 ENDLESS = 2**62
 BLOCK = 256
 """Trajectories that move together: many enough to overlap, few enough for their state to stay in the cache."""
@@ -51,47 +52,50 @@ def sample_walks(draws: Draws, terminal: Bools, initial: Floats, tables: Floats,
     tables = np.ascontiguousarray(tables)
     start = alias_table(np.array([0, len(initial)]), initial)
     policy = alias_table(np.arange(0, tables.size + 1, tables.shape[2]), tables.reshape(-1))
-    lengths = count_steps(key, n, limit, terminal, start, policy, tables, draws)
+    lengths, final_states = count_steps(key, n, limit, terminal, start, policy, tables, draws)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     # NumPy asks the system for large pages, which compiled code does not
     states, actions = np.empty(offsets[-1], np.int64), np.empty(offsets[-1], np.int64)
-    rewards, probabilities, final_states = np.empty(offsets[-1]), np.empty(offsets[-1]), np.empty(n, np.int64)
-    write_steps(key, offsets, start, policy, tables, draws, states, actions, rewards, probabilities, final_states)
+    rewards, probabilities = np.empty(offsets[-1]), np.empty(offsets[-1])
+    write_steps(key, offsets, limit, terminal, start, policy, tables, draws, states, actions, rewards, probabilities)
     return Walks(offsets, states, actions, rewards, probabilities, final_states)
 
 
 @parallel
 def count_steps(
     seed: np.uint64, n: int, limit: int, terminal: Bools, start: Alias, policy: Alias, tables: Floats, draws: Draws
-) -> Ints:
-    """(n,) steps of each trajectory."""
-    lengths = np.empty(n, np.int64)
-    n_times, n_states, n_actions = tables.shape
+) -> tuple[Ints, Ints]:
+    """Steps and final state (n,) of each trajectory."""
+    lengths, final_states = np.empty(n, np.int64), np.empty(n, np.int64)
     for block in prange((n + BLOCK - 1) // BLOCK):
         first = block * BLOCK
         live, t = min(BLOCK, n - first), 0
         keys, ids = np.empty(BLOCK, np.uint64), new_lanes()
         states, cells, arrivals, outcomes = new_lanes(), new_lanes(), new_lanes(), new_lanes()
-        draw_starts(seed, first, live, start, keys, ids, states)
-        while live > 0 and t < limit:
-            number = np.uint64((len(draws.segments) + 1) * t + 1)
-            table = t * n_states * n_actions if n_times > 1 else 0
-            draw_cells(live, number, policy, table, n_actions, keys, states, cells)
-            draw_arrivals(live, number, draws, keys, cells, arrivals, outcomes)
+        draw_starts(seed, first, live, start, keys, states)
+        for j in range(live):
+            ids[j] = j
+        while live > 0:
+            draw_cells(live, t, len(draws.segments), policy, tables, keys, states, cells)
+            draw_arrivals(live, t, draws, keys, cells, arrivals, outcomes)
             t += 1
             kept = 0
             for j in range(live):
-                lengths[first + ids[j]] = t
-                keys[kept], ids[kept], states[kept] = keys[j], ids[j], arrivals[j]
-                kept += not terminal[arrivals[j]]
+                if terminal[arrivals[j]] or t == limit:
+                    lengths[first + ids[j]], final_states[first + ids[j]] = t, arrivals[j]
+                else:
+                    keys[kept], states[kept], ids[kept] = keys[j], arrivals[j], ids[j]
+                    kept += 1
             live = kept
-    return lengths
+    return lengths, final_states
 
 
 @parallel
 def write_steps(
     seed: np.uint64,
     offsets: Ints,
+    limit: int,
+    terminal: Bools,
     start: Alias,
     policy: Alias,
     tables: Floats,
@@ -100,34 +104,31 @@ def write_steps(
     actions: Ints,
     rewards: Floats,
     probabilities: Floats,
-    final_states: Ints,
 ) -> None:
-    """The steps (N,) of the same trajectories, and their final states (n,), into the last five arrays."""
-    n, chances = len(offsets) - 1, tables.reshape(-1)
-    n_times, n_states, n_actions = tables.shape
+    """The same trajectories again: their steps (N,), into the last four arrays."""
+    n, chances, width = len(offsets) - 1, tables.reshape(-1), np.uint32(tables.shape[2])
     for block in prange((n + BLOCK - 1) // BLOCK):
         first = block * BLOCK
         live, t = min(BLOCK, n - first), 0
-        keys, ids = np.empty(BLOCK, np.uint64), new_lanes()
+        keys, steps = np.empty(BLOCK, np.uint64), np.empty(BLOCK, np.uint64)
         now, cells, arrivals, outcomes = new_lanes(), new_lanes(), new_lanes(), new_lanes()
-        draw_starts(seed, first, live, start, keys, ids, now)
+        draw_starts(seed, first, live, start, keys, now)
+        for j in range(live):
+            steps[j] = offsets[first + j]
         while live > 0:
-            number = np.uint64((len(draws.segments) + 1) * t + 1)
-            table = t * n_states * n_actions if n_times > 1 else 0
-            draw_cells(live, number, policy, table, n_actions, keys, now, cells)
-            draw_arrivals(live, number, draws, keys, cells, arrivals, outcomes)
+            draw_cells(live, t, len(draws.segments), policy, tables, keys, now, cells)
+            draw_arrivals(live, t, draws, keys, cells, arrivals, outcomes)
+            before = table_start(t, tables)
+            t += 1
             kept = 0
             for j in range(live):
-                i = first + ids[j]
-                step = offsets[i] + t
-                states[step], actions[step] = now[j], cells[j] - now[j] * n_actions
-                rewards[step] = draws.rewards[outcomes[j] if draws.by_outcome else arrivals[j]]
-                probabilities[step] = chances[table + cells[j]]
-                final_states[i] = arrivals[j]
-                keys[kept], ids[kept], now[kept] = keys[j], ids[j], arrivals[j]
-                kept += step + 1 < offsets[i + 1]
+                step, arrival = steps[j], arrivals[j]
+                states[step], actions[step] = now[j], cells[j] - now[j] * width
+                rewards[step] = draws.rewards[outcomes[j] if draws.by_outcome else arrival]
+                probabilities[step] = chances[before + cells[j]]
+                keys[kept], now[kept], steps[kept] = keys[j], arrival, step + np.uint64(1)
+                kept += t < limit and not terminal[arrival]
             live = kept
-            t += 1
 
 
 @compiled
@@ -137,35 +138,37 @@ def new_lanes() -> Codes:
 
 
 @compiled
-def draw_starts(
-    seed: np.uint64, first: int, live: int, start: Alias, keys: NDArray[np.uint64], ids: Codes, states: Codes
-) -> None:
-    """Streams, places in the block and states at t = 0 of trajectories `first` to `first` + `live` - 1."""
+def table_start(t: int, tables: Floats) -> np.uint64:
+    """Place in the flat policy (1 or H, S, A) of its table for time t."""
+    return np.uint64(t * tables.shape[1] * tables.shape[2] if len(tables) > 1 else 0)
+
+
+@compiled
+def draw_starts(seed: np.uint64, first: int, live: int, start: Alias, keys: Keys, states: Codes) -> None:
+    """Streams and states at t = 0 of trajectories `first` to `first` + `live` - 1."""
     for j in range(live):
-        keys[j], ids[j] = stream_key(seed, np.uint64(first + j)), j
+        keys[j] = stream_key(seed, np.uint64(first + j))
         states[j] = start.drawn[pick(start.cut, np.uint64(0), len(start.cut), uniform(keys[j], np.uint64(0)))]
 
 
 @compiled
-def draw_cells(
-    live: int, number: np.uint64, policy: Alias, table: int, n_actions: int, keys: NDArray[np.uint64], states: Codes, cells: Codes
-) -> None:
-    """Rows s * A + a of the actions drawn from the policy's table that begins at entry `table`."""
-    width, before = np.uint64(n_actions), np.uint64(table)
+def draw_cells(live: int, t: int, n_factors: int, policy: Alias, tables: Floats, keys: Keys, states: Codes, cells: Codes) -> None:
+    """Rows s * A + a of the actions drawn at time t."""
+    number, before = np.uint64((n_factors + 1) * t + 1), table_start(t, tables)
+    n_actions, width = tables.shape[2], np.uint64(tables.shape[2])
     for j in range(live):
         first = before + states[j] * width
         cells[j] = policy.drawn[pick(policy.cut, first, n_actions, uniform(keys[j], number))] - before
 
 
 @compiled
-def draw_arrivals(
-    live: int, number: np.uint64, draws: Draws, keys: NDArray[np.uint64], cells: Codes, arrivals: Codes, outcomes: Codes
-) -> None:
+def draw_arrivals(live: int, t: int, draws: Draws, keys: Keys, cells: Codes, arrivals: Codes, outcomes: Codes) -> None:
     """Next states, and the outcome of the alias table that the last factor drew."""
+    n_factors = len(draws.segments)
     for j in range(live):
         arrivals[j] = draws.base[cells[j]]
-    for f in range(len(draws.segments)):
-        number += np.uint64(1)
+    for f in range(n_factors):
+        number = np.uint64((n_factors + 1) * t + 2 + f)
         for j in range(live):
             segment = draws.segments[f, cells[j]]
             u = uniform(keys[j], number)
