@@ -38,7 +38,7 @@ from simulators.views import View
 
 H, A, DISCOUNT = 3, 3, 0.8
 NAMES = ("x", "y")
-CELLS = [(0.0, 0.0), (0.0, 2.0), (1.0, 0.0), (1.0, 1.0), (1.0, 2.0)]
+CELLS = [(0.0, 1.0), (0.0, 3.0), (1.0, 1.0), (1.0, 2.0), (1.0, 3.0)]
 RNG = np.random.default_rng(8)
 LAW: dict[tuple[int, int], dict[int, float]] = {}
 for _s, _a in product(range(4), range(A)):
@@ -253,14 +253,14 @@ STACKS: dict[str, tuple[Any, Naive]] = {
         Naive(lose(hide(PLAIN, "x"), ("y",), lambda r: 0.3)),
     ),
     "thinned, both": (lambda m: m | ThinnedVisits(0.3, NAMES), Naive(lose(PLAIN, NAMES, lambda r: 0.3))),
-    "mar, hospitals": (
-        lambda m: m | MAR(0.4, ("y",), ("x",)) | HABITS,
-        Naive(lose(PLAIN, ("y",), nowhere), hospitals=FACTORS),
+    "mcar, mar, hospitals": (
+        lambda m: m | MCAR(0.2, ("x",)) | MAR(0.4, ("y",), ("x",)) | HABITS,
+        Naive(lose(lose(PLAIN, ("x",), lambda r: 0.2), ("y",), nowhere), hospitals=FACTORS),
     ),
     "confounded, huge gamma": (lambda m: m | Confounded(1e4), Naive(PLAIN, 1e4)),
     "censored, hidden, confounded": (
-        lambda m: m | Censored(HAZARD) | HideVariables("x") | Confounded(2.0, steps=(0,)) | HABITS,
-        Naive(hide(PLAIN, "x"), 2.0, steps=(0,), hospitals=FACTORS, hazard=HAZARD),
+        lambda m: m | Censored(0.1) | HideVariables("x") | Censored(HAZARD) | Confounded(2.0, steps=(0,)) | HABITS,
+        Naive(hide(PLAIN, "x"), 2.0, steps=(0,), hospitals=FACTORS, hazard=1 - 0.9 * (1 - HAZARD)),
     ),
 }
 names = pytest.mark.parametrize("name", STACKS)
@@ -367,7 +367,7 @@ def test_whole_records_have_the_law_of_the_paths(name: str, sees: str) -> None:
 
 
 @pytest.mark.parametrize("sees", ["full", "record"])
-@pytest.mark.parametrize("name", ["hospitals, hidden, confounded twice", "confounded, huge gamma", "mar, hospitals"])
+@pytest.mark.parametrize("name", ["hospitals, hidden, confounded twice", "confounded, huge gamma", "mcar, mar, hospitals"])
 def test_importance_sampling_with_all_that_the_logger_saw_is_exactly_unbiased(name: str, sees: str) -> None:
     """In expectation over every path, not in a sample; the law of the logged probabilities is tested above."""
     case = Case(name)
@@ -460,7 +460,7 @@ def test_another_population_has_the_start_that_it_says_and_the_same_data() -> No
     process, target = cohort(), np.random.default_rng(1).dirichlet(np.ones(A), (H, 3))
     shifted = process | CovariateShift(0.7, "x") | HideVariables("x") | CovariateShift(-0.2, "y")
     tilt = START * np.exp([0.7 * x - 0.2 * y for x, y in CELLS])
-    where = {0.0: 0, 1.0: 1, 2.0: 2}
+    where = {1.0: 0, 2.0: 1, 3.0: 2}
     truth = exact_value(PLAIN, tilt / tilt.sum(), lambda t, record: target[t, where[dict(record)["y"]]])
     assert shifted.value(crl.TabularPolicy(target), H, DISCOUNT) == pytest.approx(truth, abs=1e-12)
     logger = crl.TabularPolicy(np.random.default_rng(2).dirichlet(np.ones(A), 5))
