@@ -1,4 +1,7 @@
-"""Records with missing, mismeasured or unmade measurements; each is a wrapper (see `simulators.wrappers`)."""
+"""Records with missing, mismeasured or unmade measurements; each is a wrapper (see `simulators.wrappers`).
+
+Behind one of these a record is its variables: states that agree in all of them are one record.
+"""
 
 from __future__ import annotations
 
@@ -90,13 +93,15 @@ class MCAR(Missing):
 class MAR(Missing):
     """Measurements are missing at random: where nothing is on, patients are watched less.
 
+    At random, that is, as long as no later wrapper takes `given` from the record.
+
     Args:
         rate: probability that a variable is missing while all of `given` are 0; it is not missing otherwise.
         variables: names; by default the vital signs of the sepsis simulator that the record has.
-        given: names of recorded variables, its treatments by default.
+        given: names of other recorded variables, its treatments by default.
 
     Raises:
-        DataError: for a rate outside [0, 1].
+        DataError: for a rate outside [0, 1], or a variable that is itself among `given`.
     """
 
     rate: float
@@ -105,6 +110,8 @@ class MAR(Missing):
 
     def probability(self, view: View, name: str, levels: Floats) -> Floats:
         """The rate where all of `given` are 0."""
+        if not self.given or name in self.given:
+            raise DataError(f"given: {self.given} for {name!r}; pass other variables, which the record always has.")
         untreated = np.all([view.where(other) == 0 for other in self.given], axis=0)
         return np.where(untreated, self.rate, 0.0)
 
@@ -114,7 +121,8 @@ class MNAR(Missing):
     """Measurements are missing not at random: the higher the value, the likelier.
 
     Args:
-        rate: probability that a variable is missing at its highest value; it falls linearly to 0 at its lowest.
+        rate: probability that a variable is missing where the record has its highest level, of all states; it falls linearly
+            to 0 at the lowest.
         variables: names; by default the vital signs of the sepsis simulator that the record has.
 
     Raises:
@@ -152,7 +160,7 @@ class ThinnedVisits(Corruption):
 
 @dataclass(frozen=True)
 class MeasurementError(Corruption):
-    """Variables are mismeasured, each on its own: the record has one of the other levels, each as likely.
+    """Variables are mismeasured, each on its own: the record has one of the other levels that states have, each as likely.
 
     Args:
         rate: probability of a wrong value.

@@ -15,11 +15,12 @@ from causalrl.errors import EstimandError
 from causalrl.policies import PolicyLike, TabularPolicy
 from simulators import planning
 from simulators.base import TabularSimulator
-from simulators.checks import Propensities, check_count, check_time, checked_tables, keeps_propensities
+from simulators.checks import Propensities, check_count, checked_tables, keeps_propensities
 from simulators.confounding import MODELS, half, ranked, tilted
 from simulators.dynamics import Dynamics
 from simulators.noise import add_noise
 from simulators.recording import sample_records
+from simulators.returns import check_process
 from simulators.views import View
 
 if TYPE_CHECKING:
@@ -138,20 +139,28 @@ class Recorded(TabularSimulator):
     def efficiency_bound(
         self, target: PolicyLike, behavior: PolicyLike, horizon: int, discount: float = 1.0, model: str = "history"
     ) -> float:
-        """That of the simulator, where the wrappers leave its record complete.
+        """Refused: the bound of complete records is that of the simulator.
 
         Raises:
-            EstimandError: where they do not, since the bound of a corrupted record is another one; and as of any simulator.
-            PolicyError: as of any simulator.
+            EstimandError: always.
         """
-        if self.wrappers:
-            raise EstimandError(
-                f"efficiency_bound: the bound of complete records is no bound for {self}; ask the simulator itself."
-            )
-        return self.base.efficiency_bound(target, behavior, horizon, discount, model)
+        raise EstimandError(f"efficiency_bound: that of complete records is no bound for {self}; ask the simulator itself.")
+
+    def scm(self, noise: Noise) -> StructuralModel:
+        """That of the simulator, for data that show its states.
+
+        Raises:
+            EstimandError: behind `Confounded`, whose logger knows some of the noise that counterfactuals infer.
+            DataError: for a process that the noise cannot drive.
+        """
+        if self.confounding is not None:
+            raise EstimandError(f"scm: the logger of {self} knows some of the noise, so its posterior is another one.")
+        return super().scm(noise)
 
     def marginal_policy(self, behavior: PolicyLike, horizon: int, *, sees: str | None = None) -> TabularPolicy:
         """What a perfect model of the logger given the record would learn: P(a_t = a | record at t = r), exact.
+
+        It is that of the cohort's patients who are still under observation, whatever their hospital.
 
         Args:
             behavior: the logger's policy. sees: a view of the simulator, as in `sample`.
@@ -162,6 +171,7 @@ class Recorded(TabularSimulator):
         Raises:
             EstimandError, PolicyError: as `value`.
         """
+        check_process(horizon, 1.0)
         taken = np.zeros((horizon, self.shown.n_records, self.n_actions))
         for tables in self._logged(behavior, horizon, sees):
             law = self.base.mdp.initial
@@ -186,7 +196,7 @@ class Recorded(TabularSimulator):
             EstimandError: as `value`, and for censored records, which importance sampling refuses.
             PolicyError: for a policy that does not fit.
         """
-        check_time(horizon, discount)
+        check_process(horizon, discount)
         if self.hazard is not None:
             raise EstimandError("apparent_value: the record is censored, and importance sampling refuses it; drop Censored.")
         marginal = self.marginal_policy(behavior, horizon, sees=sees).table

@@ -1,14 +1,15 @@
 """What goes wrong in a hospital record, to be put around a simulator: `simulator | HideVariables("diabetes") | Censored(0.02)`.
 
-A wrapper changes the logger or the record, never the process. So the value of a policy stays what it was, except where the
-policy sees something else (`HideVariables`, `MCAR`, `MAR`, `MNAR`, `MeasurementError`, `ThinnedVisits`) or treats others
-(`CovariateShift`): then `value` is the new one, exact as well. At its neutral value a wrapper is the identity.
+A wrapper changes the logger, the record or the population, never the process. So the value of a policy stays what it was,
+except where the policy sees something else (`HideVariables`, `MCAR`, `MAR`, `MNAR`, `MeasurementError`, `ThinnedVisits`) or
+treats others (`CovariateShift`): then `value` is the new one, exact as well. At its neutral value a wrapper is the identity.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +21,8 @@ from simulators.base import TabularSimulator
 from simulators.confounding import MODELS
 from simulators.recorded import Recorded
 from simulators.views import View
+
+MOST_GAMMA, MOST_SPREAD = 1e6, 10.0
 
 
 class Wrapper(ABC):
@@ -77,17 +80,21 @@ class HideVariables(Wrapper):
 class Confounded(Wrapper):
     """A logger that knows something of the patient's luck that the record does not have.
 
-    At every confounded step a fresh U, 0 or 1 with probability 1/2, makes the upper half of the actions likelier (U = 1) or
-    less likely, as much as gamma allows, and decides whether the successor comes from the better half of those possible.
+    At every confounded step a fresh U, 0 or 1 with probability 1/2, makes the upper half of the actions (those from A / 2 on)
+    likelier (U = 1) or less likely, as much as gamma allows, and decides whether the successor comes from the better or the
+    worse half of its row, by probability. Where a process leaves nothing to luck there is no confounding.
 
     Args:
-        gamma: at least 1. Under "rosenbaum" the odds ratio of two actions between the values of U is at most gamma (and
-            the two halves of the actions attain it), under "marginal" that between a value of U and the policy itself.
-        model: "rosenbaum" (Rosenbaum 2002; Namkoong et al. 2020) or "marginal" (Tan 2006).
+        gamma: odds ratio from 1 to 10^6. Given the state, that of two actions between the values of U is at most gamma under
+            "rosenbaum" (Rosenbaum 2002; Namkoong et al. 2020), and attained by the two halves of the actions where both
+            have mass; under "marginal" (Tan 2006) it is that between a value of U and the policy itself. Behind
+            `HideVariables` the record shows mixtures of states, in which the odds ratio of two of several actions can be
+            larger, up to gamma squared.
+        model: "rosenbaum" or "marginal".
         steps: times of the confounded steps, all by default.
 
     Raises:
-        DataError: for a gamma below 1, another model or a negative step.
+        DataError: for a gamma out of range, another model or a negative step.
     """
 
     gamma: float
@@ -95,11 +102,10 @@ class Confounded(Wrapper):
     steps: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.gamma < np.inf:
-            raise DataError(f"gamma: {self.gamma}; pass an odds ratio of 1 (no confounding) or more.")
+        check_knob("gamma", self.gamma, MOST_GAMMA, least=1)
         if self.model not in MODELS:
             raise DataError(f"model: {self.model!r}; pass 'rosenbaum' or 'marginal'.")
-        if isinstance(self.steps, int):
+        if isinstance(self.steps, int | np.integer):
             raise DataError(f"steps: {self.steps} is one number; pass the times of all confounded steps, ({self.steps},).")
         if self.steps is not None:
             object.__setattr__(self, "steps", tuple(whole_number("steps", step, 0) for step in self.steps))
@@ -120,8 +126,11 @@ class Confounded(Wrapper):
 class Censored(Wrapper):
     """Patients are lost to follow-up after a step, with a known probability; their record ends as CENSORED.
 
+    A step that ends the process, or is the last one before the horizon, loses nobody. The final record is that of the state
+    in which the patient was lost.
+
     Args:
-        hazard: in [0, 1), one number, or (S, A) where it depends on what is known and done at the step.
+        hazard: in [0, 1), one number, or (S, A) where it depends on the state of the simulator, hidden or not, and the action.
 
     Raises:
         DataError: for a hazard outside [0, 1) or of another shape.
@@ -156,11 +165,11 @@ class Hospitals(Wrapper):
 
     Args:
         count: number of hospitals, each with the same share of patients.
-        spread: standard deviation of the habits on the log-odds scale.
+        spread: standard deviation of the habits on the log-odds scale, at most 10.
         seed: of the habits.
 
     Raises:
-        DataError: for fewer than 1 hospital or a negative spread.
+        DataError: for fewer than 1 hospital or a spread out of range.
     """
 
     count: int
@@ -170,7 +179,7 @@ class Hospitals(Wrapper):
     def __post_init__(self) -> None:
         whole_number("count", self.count, 1)
         whole_number("seed", self.seed, 0)
-        check_knob("spread", self.spread, np.inf)
+        check_knob("spread", self.spread, MOST_SPREAD)
 
     @property
     def neutral(self) -> bool:
@@ -187,9 +196,10 @@ class Hospitals(Wrapper):
 
 @dataclass(frozen=True)
 class CovariateShift(Wrapper):
-    """The policy is meant for another population than the cohort in the record: `value` is of that population.
+    """The policy is meant for another population than the cohort in the record.
 
-    Its start distribution is that of the cohort times exp(strength x), x the variable, normalised.
+    `sample`, `marginal_policy` and `apparent_value` are of the cohort, everything else (`value`, `q`, `variance`, ...) is of the
+    target population. Its start distribution is that of the cohort times exp(strength x), x the variable, normalised.
 
     Args:
         strength: log density ratio of the two populations a unit of the variable.
@@ -203,8 +213,7 @@ class CovariateShift(Wrapper):
     variable: str
 
     def __post_init__(self) -> None:
-        if not np.isfinite(self.strength):
-            raise DataError(f"strength: {self.strength}; pass a finite log density ratio, 0 for the same population.")
+        check_knob("strength", self.strength, np.finfo(float).max, least=-np.finfo(float).max)
 
     @property
     def neutral(self) -> bool:
@@ -214,11 +223,12 @@ class CovariateShift(Wrapper):
     def alter(self, process: Recorded) -> Recorded:
         """The target population moves away from the cohort."""
         score = self.strength * View.full(process.base.mdp).where(self.variable)
-        start = process.mdp.initial * np.exp(score - score.max())
+        there = process.mdp.initial > 0
+        start = np.where(there, process.mdp.initial * np.exp(np.minimum(score - score[there].max(), 0.0)), 0.0)
         return replace(process, population=start / start.sum())
 
 
-def check_knob(field: str, number: float, most: float) -> None:
-    """A number from 0, the neutral value, to `most`."""
-    if not 0 <= number <= most or not np.isfinite(number):
-        raise DataError(f"{field}: {number}; pass a number from 0 (no effect) to {most:g}.")
+def check_knob(field: str, number: float, most: float, least: float = 0.0) -> None:
+    """A number between two others."""
+    if isinstance(number, bool) or not isinstance(number, Real) or not least <= number <= most:
+        raise DataError(f"{field}: {number!r}; pass a number from {least:g} to {most:g}.")

@@ -17,6 +17,7 @@ from simulators import (
     Censored,
     Confounded,
     CovariateShift,
+    GumbelMax,
     HideVariables,
     Hospitals,
     ICUSepsis,
@@ -353,6 +354,12 @@ def test_covariate_shift_changes_whom_the_policy_treats() -> None:
     assert abs(estimate.value - shifted.value(policy, 20)) > 4 * estimate.stderr
 
 
+def test_a_huge_shift_is_a_population_of_one_kind() -> None:
+    frail = (WARD | CovariateShift(1e4, "frailty")).mdp.initial
+    assert WARD.state_features[frail > 0, 0].min() == 1.0
+    assert frail.sum() == pytest.approx(1.0)
+
+
 def test_a_target_that_sees_less_is_another_policy() -> None:
     simulator = SepsisSimulator()
     blind = simulator | HideVariables("diabetes", "glucose")
@@ -382,7 +389,7 @@ def test_a_policy_made_of_a_table_of_another_view_is_refused() -> None:
 @pytest.mark.parametrize(
     ("build", "error", "text"),
     [
-        (lambda: Confounded(0.5), DataError, "gamma: 0.5; pass an odds ratio of 1"),
+        (lambda: Confounded(0.5), DataError, r"gamma: 0.5; pass a number from 1 to 1e\+06"),
         (lambda: Confounded(np.nan), DataError, "gamma: nan"),
         (lambda: Confounded(2.0, model="tan"), DataError, "'rosenbaum' or 'marginal'"),
         (lambda: Confounded(2.0, steps=(-1,)), DataError, "steps: -1"),
@@ -390,12 +397,22 @@ def test_a_policy_made_of_a_table_of_another_view_is_refused() -> None:
         (lambda: WARD | Censored(np.full((2, 2), 0.1)), DataError, r"pass one number, or \(13, 3\)"),
         (lambda: Hospitals(0, 0.1), DataError, "count: 0"),
         (lambda: Hospitals(2, -0.1), DataError, "spread: -0.1"),
-        (lambda: MCAR(1.5), DataError, r"rate: 1.5; pass a number from 0 \(no effect\) to 1"),
+        (lambda: MCAR(1.5), DataError, "rate: 1.5; pass a number from 0 to 1"),
         (lambda: MeasurementError(np.nan), DataError, "rate: nan"),
         (lambda: CovariateShift(np.inf, "diabetes"), DataError, "strength: inf"),
         (lambda: WARD | HideVariables("diabetes"), DataError, "'diabetes' is not in the record; it has frailty, severity, on"),
         (lambda: WARD | MCAR(0.1), DataError, "no vital signs by name but frailty, severity, on; pass variables="),
         (lambda: MCAR(0.1, "on"), DataError, r"pass a tuple, \('on',\)"),
+        (lambda: Confounded(1e7), DataError, "gamma: 10000000.0"),
+        (lambda: Confounded("2"), DataError, "gamma: '2'"),  # type: ignore[arg-type]
+        (lambda: Confounded(2.0, steps=np.int64(0)), DataError, "steps: 0 is one number"),  # type: ignore[arg-type]
+        (lambda: MCAR("a"), DataError, "rate: 'a'"),  # type: ignore[arg-type]
+        (lambda: Hospitals(2, None), DataError, "spread: None"),  # type: ignore[arg-type]
+        (lambda: Hospitals(2, 300.0), DataError, "spread: 300.0; pass a number from 0 to 10"),
+        (lambda: WARD | MAR(0.5, ("severity", "on"), TREAT), DataError, "pass other variables"),
+        (lambda: WARD | MAR(0.5, ("severity",), ()), DataError, "pass other variables"),
+        (lambda: (WARD | Confounded(2.0)).marginal_policy(BEHAVIOR, None), EstimandError, "horizon: None"),  # type: ignore[arg-type]
+        (lambda: (WARD | Confounded(2.0)).scm(GumbelMax()), EstimandError, "knows some of the noise"),
         (lambda: Confounded(2.0, steps=0), DataError, r"steps: 0 is one number; pass .* \(0,\)"),
         (lambda: WARD | CovariateShift(1.0, "age"), DataError, "'age' is not in the record"),
         (lambda: WARD | HideVariables("on") | MAR(0.1, SEVERITY, TREAT), DataError, "'on' is not in the record"),
