@@ -24,6 +24,7 @@ from simulators.returns import check_process
 from simulators.views import View
 
 if TYPE_CHECKING:
+    from simulators.scm import Noise, StructuralModel
     from simulators.tabular import TabularMDP
     from simulators.wrappers import Confounded
 
