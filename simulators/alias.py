@@ -66,11 +66,9 @@ def fill_alias(indptr: Ints, probabilities: Floats, cut: Floats, drawn: Codes) -
     for g in prange(len(indptr) - 1):
         low, high = indptr[g], indptr[g + 1]
         scale = (high - low) / probabilities[low:high].sum()
-        top = low + np.argmax(probabilities[low:high])
         for slot in range(low, high):
             cut[slot] = probabilities[slot] * scale
-            drawn[2 * slot] = slot
-            drawn[2 * slot + 1] = slot if probabilities[slot] > 0 else top
+            drawn[2 * slot], drawn[2 * slot + 1] = slot, slot
         share_out(low, high, cut, drawn)
 
 
@@ -78,7 +76,8 @@ def fill_alias(indptr: Ints, probabilities: Floats, cut: Floats, drawn: Codes) -
 def share_out(low: int, high: int, cut: Floats, drawn: Codes) -> None:
     """Fill the slots below 1 from those above; `cut` holds probability times size, and is what `Alias` says afterwards.
 
-    A slot that nobody fills lacks at most rounding error: it keeps the whole, or nothing where it had nothing.
+    The slots that are left always hold 1 each on average, so that one of 0 finds a giver; a slot that finds none lacks
+    rounding error only, and keeps the whole.
     """
     giver = next_slot(low, high, cut, False)
     reached = next_slot(low, high, cut, True)
