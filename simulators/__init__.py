@@ -3,22 +3,28 @@
 from simulators.base import TabularSimulator
 from simulators.classic import Chain, Cliff, Gridworld, Hybrid, ModelFail, ModelWin, SinglePath
 from simulators.cobs import CobsGraph, CobsGridworld, ToyMountainCar
-from simulators.corruptions import MAR, MCAR, MNAR, MeasurementError, ThinnedVisits
-from simulators.design_base import Design, PropensityDesign
-from simulators.designs import BinaryInstrument, KangSchafer, Kennedy, Point
+from simulators.designs import IHDP, BinaryInstrument, Design, KangSchafer, Kennedy, Kunzel, NieWager, Point, PropensityDesign
 from simulators.environments import TabularEnv, TumourEnv
 from simulators.figures import ICU_SEPSIS_LABELS, SEPSIS_LABELS, TUMOUR_LABELS, Labels, plot_trajectory
 from simulators.icu_sepsis import ICUSepsis
-from simulators.ihdp import IHDP
-from simulators.kunzel import Kunzel
-from simulators.nie_wager import NieWager
+from simulators.mdp.returns import ReturnDistribution
 from simulators.protocol import Simulator
-from simulators.returns import ReturnDistribution
 from simulators.scm import FactorWise, GumbelMax, StructuralModel
 from simulators.sepsis import SepsisSimulator
 from simulators.tabular import TabularMDP
 from simulators.tumour import SimulatedValue, TumourSimulator
-from simulators.wrappers import Censored, Confounded, CovariateShift, HideVariables, Hospitals
+from simulators.wrappers import (
+    MAR,
+    MCAR,
+    MNAR,
+    Censored,
+    Confounded,
+    CovariateShift,
+    HideVariables,
+    Hospitals,
+    MeasurementError,
+    ThinnedVisits,
+)
 
 ALL = (
     SepsisSimulator,

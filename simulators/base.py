@@ -13,18 +13,18 @@ from causalrl.checks import Floats
 from causalrl.data import End, Trajectories
 from causalrl.errors import EstimandError
 from causalrl.policies import PolicyLike, TabularPolicy
-from simulators import planning
 from simulators.checks import Propensities, check_allowed, check_count, check_time, checked_tables, keeps_propensities
-from simulators.efficiency import efficiency_bound
-from simulators.noise import add_noise
-from simulators.returns import ReturnDistribution, return_distribution, return_variance
-from simulators.sampling import sample_walks
+from simulators.mdp import planning
+from simulators.mdp.efficiency import efficiency_bound
+from simulators.mdp.noise import add_noise
+from simulators.mdp.returns import ReturnDistribution, return_distribution, return_variance
+from simulators.mdp.sampling import sample_walks
 from simulators.views import View
 
 if TYPE_CHECKING:
     from gymnasium import Env
 
-    from simulators.scm import Noise, StructuralModel
+    from simulators.scm.model import Noise, StructuralModel
     from simulators.tabular import TabularMDP
 
 
@@ -259,7 +259,7 @@ class TabularSimulator(ABC):
         Raises:
             DataError: for a process that the noise cannot drive.
         """
-        from simulators.scm import StructuralModel
+        from simulators.scm.model import StructuralModel
 
         return StructuralModel(self, noise)
 

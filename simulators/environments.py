@@ -25,10 +25,10 @@ from simulators.classic import Chain, Cliff, Gridworld, Hybrid, ModelFail, Model
 from simulators.cobs import CobsGraph, CobsGridworld, ToyMountainCar
 from simulators.figures import ICU_SEPSIS_LABELS, SEPSIS_LABELS, TUMOUR_LABELS, Episode, Labels, draw, image_of, variables_of
 from simulators.icu_sepsis import ICUSepsis
-from simulators.sampling import cumulative_rows
-from simulators.sepsis import SepsisSimulator
-from simulators.tumour import TumourSimulator, check_days
-from simulators.tumour_growth import DEATH_DIAMETER, LONGEST, Course
+from simulators.mdp.sampling import cumulative_rows
+from simulators.sepsis.simulator import SepsisSimulator
+from simulators.tumour.growth import DEATH_DIAMETER, LONGEST, Course
+from simulators.tumour.simulator import TumourSimulator, check_days
 
 
 class PatientEnv(gymnasium.Env[Any, Any], ABC):

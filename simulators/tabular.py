@@ -14,8 +14,8 @@ from causalrl.checks import Bools, Floats, matrix
 from causalrl.errors import DataError
 from simulators.base import TabularSimulator
 from simulators.checks import check_flags, check_start
-from simulators.draws import Draws, build_draws
-from simulators.dynamics import Dynamics
+from simulators.mdp.draws import Draws, build_draws
+from simulators.mdp.dynamics import Dynamics
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)

@@ -16,12 +16,12 @@ from scipy.integrate import dblquad, quad
 
 import causalrl as crl
 from causalrl.errors import DataError, EstimandError, MissingExtraError, PolicyError
-from simulators.design_base import Design, PropensityDesign
-from simulators.designs import BinaryInstrument, KangSchafer, Kennedy, Point
-from simulators.ihdp import COVARIATES, IHDP
-from simulators.kunzel import Kunzel
-from simulators.nie_wager import NieWager
-from simulators.quadrature import normal_nodes
+from simulators.designs.base import Design, PropensityDesign
+from simulators.designs.ihdp import COVARIATES, IHDP
+from simulators.designs.kunzel import Kunzel
+from simulators.designs.nie_wager import NieWager
+from simulators.designs.quadrature import normal_nodes
+from simulators.designs.simple import BinaryInstrument, KangSchafer, Kennedy, Point
 
 N = 40_000
 DRAWN: list[PropensityDesign] = [
@@ -450,7 +450,7 @@ def test_ihdp_errors_of_least_squares(surface: str, published: tuple[float, floa
 
 
 def test_ihdp_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simulators.ihdp.find_spec", lambda name: None)
+    monkeypatch.setattr("simulators.designs.ihdp.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"causalrl-ope\[econml\]"):
         IHDP("A")
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 import causalrl as crl
 from causalrl.errors import DataError, EstimandError, WeightOverflowError
 from simulators import SepsisSimulator
-from simulators.dynamics import Dynamics
-from simulators.efficiency import efficiency_bound
-from simulators.planning import backup, forward_visits
-from simulators.returns import return_variance, state_values
+from simulators.mdp.dynamics import Dynamics
+from simulators.mdp.efficiency import efficiency_bound
+from simulators.mdp.planning import backup, forward_visits
+from simulators.mdp.returns import return_variance, state_values
 
 MODELS = ("history", "markov", "homogeneous")
 

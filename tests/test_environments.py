@@ -20,7 +20,7 @@ from causalrl.errors import DataError, EstimandError
 from simulators import HideVariables, ICUSepsis, MeasurementError, SepsisSimulator, TabularMDP
 from simulators.environments import ENVIRONMENTS, PatientEnv, TabularEnv, TumourEnv
 from simulators.figures import SEPSIS_LABELS, TUMOUR_LABELS, Labels, plot_trajectory
-from simulators.tumour import TumourSimulator
+from simulators.tumour.simulator import TumourSimulator
 from tests.conftest import ragged_data, tiny_process
 
 ROOT = Path(__file__).resolve().parents[1]

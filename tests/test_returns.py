@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from causalrl.errors import DataError, EstimandError
 from causalrl.policies import TabularPolicy
-from simulators import SepsisSimulator, TabularMDP, returns
-from simulators.dynamics import Dynamics
-from simulators.returns import ReturnDistribution, return_distribution, return_variance
+from simulators import SepsisSimulator, TabularMDP
+from simulators.mdp import returns
+from simulators.mdp.dynamics import Dynamics
+from simulators.mdp.returns import ReturnDistribution, return_distribution, return_variance
 
 
 @dataclass(frozen=True, eq=False)

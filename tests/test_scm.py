@@ -18,7 +18,7 @@ from causalrl.data import End, Trajectories
 from causalrl.errors import DataError, EstimandError, PolicyError
 from causalrl.policies import Always, TabularPolicy, Uniform
 from simulators import SepsisSimulator, TabularMDP
-from simulators.scm import FactorWise, GumbelMax, Noise, StructuralModel
+from simulators.scm.model import FactorWise, GumbelMax, Noise, StructuralModel
 
 LEVELS = (2, 3, 3, 2, 5, 2, 2, 2)
 NOISES = pytest.mark.parametrize("noise", [GumbelMax(), FactorWise()], ids=repr)
@@ -396,7 +396,7 @@ PROGRAM = """
 import numba
 from causalrl.policies import Uniform
 from simulators import SepsisSimulator
-from simulators.scm import FactorWise, GumbelMax, StructuralModel
+from simulators.scm.model import FactorWise, GumbelMax, StructuralModel
 numba.set_num_threads({threads})
 simulator = SepsisSimulator()
 data = simulator.sample(25, Uniform(8), 20, seed=9)

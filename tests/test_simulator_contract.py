@@ -25,7 +25,7 @@ from simulators import (
     TabularSimulator,
     TumourSimulator,
 )
-from simulators.design_base import PropensityDesign
+from simulators.designs.base import PropensityDesign
 from simulators.domain import Domain
 
 VARIANTS = (

@@ -91,7 +91,7 @@ def test_long_horizon_approaches_the_linear_solve() -> None:
 def test_sparse_solve_agrees_with_the_dense_one(monkeypatch: pytest.MonkeyPatch) -> None:
     process = random_process(2)
     value, visits = process.value(Uniform(3), None, 0.95), process.occupancy(Uniform(3), None, 0.95)
-    monkeypatch.setattr("simulators.planning.DENSE_STATES", 0)
+    monkeypatch.setattr("simulators.mdp.planning.DENSE_STATES", 0)
     assert process.value(Uniform(3), None, 0.95) == pytest.approx(value, abs=1e-12)
     np.testing.assert_allclose(process.occupancy(Uniform(3), None, 0.95), visits, atol=1e-12)
 

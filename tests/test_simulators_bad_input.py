@@ -389,7 +389,6 @@ def test_a_policy_of_another_simulator_is_refused() -> None:
         ({"feature_names": ["x"]}, "feature_names: 1 names for 0"),
         ({"forbidden": [1, 0]}, "forbidden: int64 of shape (2,); pass flags, True or False, of shape (4, 2)"),
     ],
-    ids=str,
 )
 def test_arrays_of_a_process_that_do_not_fit(changed: dict[str, Any], text: str) -> None:
     arrays = {"transitions": TRANSITIONS, "rewards": np.zeros(4), "initial": [0.5, 0.3, 0.2, 0.0], "terminal": OVER}
@@ -415,7 +414,6 @@ def test_arrays_of_a_process_that_do_not_fit(changed: dict[str, Any], text: str)
         ({"probabilities": [0.0, 1.0]}, "transitions: the row of state 0, action 0 sums to 0"),
         ({"rewards": [1.0]}, "rewards: shape (1,), but indptr ends at 2"),
     ],
-    ids=str,
 )
 def test_sparse_arrays_that_do_not_fit(changed: dict[str, Any], text: str) -> None:
     arrays = {"indptr": [0, 1, 2], "successors": [1, 1], "probabilities": [1.0, 1.0], "rewards": [3.0, 0.0]}
@@ -462,7 +460,6 @@ def test_rows_that_a_design_does_not_record(design: simulators.Design) -> None:
         ["a"],
         [None, 1],
     ],
-    ids=str,
 )
 def test_actions_that_are_no_treatment_plan(actions: Any) -> None:
     with pytest.raises(DataError, match=r"^actions: "):
@@ -510,7 +507,7 @@ def test_only_wrappers_are_put_around_simulators() -> None:
             CLINIC | thing
 
 
-@pytest.mark.parametrize("noise", [None, "gumbel", GumbelMax, FactorWise, 3, Censored(0.1)], ids=str)
+@pytest.mark.parametrize("noise", [None, "gumbel", GumbelMax, FactorWise, 3, Censored(0.1)])
 def test_only_noise_drives_a_structural_model(noise: Any) -> None:
     with pytest.raises(EstimandError, match=r"^noise: .* pass GumbelMax\(\) or FactorWise\(\)"):
         CLINIC.scm(noise)

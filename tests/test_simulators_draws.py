@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from causalrl.policies import Uniform
 from simulators import ICUSepsis, SepsisSimulator, TabularMDP
-from simulators.alias import Alias, alias_table, pick
-from simulators.draws import MOST_ENTRIES, Draws, build_draws
-from simulators.dynamics import Dynamics
+from simulators.mdp.alias import Alias, alias_table, pick
+from simulators.mdp.draws import MOST_ENTRIES, Draws, build_draws
+from simulators.mdp.dynamics import Dynamics
 
 SHAPE = (2, 3, 2)
 S, A = 12, 2
@@ -107,7 +107,7 @@ def test_sepsis_is_drawn_factor_wise_and_exactly(version: str) -> None:
 
 
 def test_four_vital_signs_are_the_factors_of_sepsis(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simulators.draws.MOST_ENTRIES", 0)
+    monkeypatch.setattr("simulators.mdp.draws.MOST_ENTRIES", 0)
     mdp = SepsisSimulator().mdp
     draws = build_draws(mdp.dynamics, mdp.state_features)
     assert len(draws.segments) == 4
@@ -148,7 +148,7 @@ def test_random_processes(seed: int, form: str) -> None:
 @pytest.mark.parametrize("most", [0, 30, MOST_ENTRIES])
 @pytest.mark.parametrize("seed", range(4))
 def test_independent_features_are_factors(monkeypatch: pytest.MonkeyPatch, seed: int, most: int) -> None:
-    monkeypatch.setattr("simulators.draws.MOST_ENTRIES", most)
+    monkeypatch.setattr("simulators.mdp.draws.MOST_ENTRIES", most)
     rng = np.random.default_rng(seed)
     dynamics = Dynamics.from_dense(independent(rng), rng.normal(size=S))
     draws = build_draws(dynamics, features())
@@ -158,7 +158,7 @@ def test_independent_features_are_factors(monkeypatch: pytest.MonkeyPatch, seed:
 
 
 def test_any_order_of_the_digits_is_a_grid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simulators.draws.MOST_ENTRIES", 0)
+    monkeypatch.setattr("simulators.mdp.draws.MOST_ENTRIES", 0)
     rng = np.random.default_rng(0)
     transitions, seen = independent(rng), features()
     for order, grid in ((np.arange(S).reshape(SHAPE).T.ravel(), True), (np.arange(S)[::-1], True), (rng.permutation(S), False)):
@@ -177,7 +177,7 @@ def test_what_is_certain_needs_no_factor() -> None:
 
 
 def test_what_only_looks_independent_is_one_factor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simulators.draws.MOST_ENTRIES", 0)
+    monkeypatch.setattr("simulators.mdp.draws.MOST_ENTRIES", 0)
     transitions, rewards, seen = independent(np.random.default_rng(2)), np.arange(S), features()
     bent = transitions.copy()
     row = bent[0, 0]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from causalrl.policies import PolicyLike, Uniform
-from simulators import SepsisSimulator
+from causalrl.policies import PolicyLike, TabularPolicy, Uniform
+from simulators import ICUSepsis, SepsisSimulator, TabularMDP
 
 LEVELS = (2, 3, 3, 2, 5, 2, 2, 2)
 
@@ -135,6 +137,91 @@ def test_successors_follow_the_exact_rows() -> None:
     assert 1e-4 < chi2.sf(statistic, freedom) < 1 - 1e-4
 
 
+def small_process(form: str) -> TabularMDP:
+    """Six states on a grid (2, 3), the last two terminal; rows with zeros and with one successor.
+
+    Form "grid": the features move independently; "whole": they do not; "paid": the reward depends on the transition too.
+    """
+    rng = np.random.default_rng(4)
+    one, two = rng.dirichlet(np.ones(2), (6, 2)), rng.dirichlet(np.ones(3), (6, 2))
+    two[1], two[2, 0] = [[0.0, 0.4, 0.6], [0.7, 0.0, 0.3]], [0.0, 1.0, 0.0]
+    one[2, 0] = [1.0, 0.0]
+    transitions = np.einsum("sai,saj->saij", one, two).reshape(6, 2, 6)
+    if form == "whole":
+        transitions[0, 0] = np.roll(transitions[0, 0], 1)
+    rewards = rng.integers(-2, 3, (6, 2, 6) if form == "paid" else 6)
+    grid = np.stack(np.unravel_index(np.arange(6), (2, 3)), axis=1)
+    return TabularMDP(transitions, rewards, [0.5, 0, 0.2, 0.3, 0, 0], np.arange(6) > 3, state_features=grid)
+
+
+def paths(mdp: TabularMDP, tables: np.ndarray, state: int, t: int) -> Iterator[tuple[tuple[float, ...], float]]:
+    """Every possible (state, action, reward, state, ..., final state) from here, and its probability."""
+    if mdp.terminal[state] or t == len(tables):
+        yield (state,), 1.0
+        return
+    for action in np.flatnonzero(tables[t, state]):
+        row = 2 * state + action
+        for entry in range(mdp.dynamics.indptr[row], mdp.dynamics.indptr[row + 1]):
+            chance = tables[t, state, action] * mdp.dynamics.probabilities[entry]
+            for rest, after in paths(mdp, tables, int(mdp.dynamics.successors[entry]), t + 1):
+                yield (state, int(action), float(mdp.dynamics.rewards[entry]), *rest), chance * after
+
+
+@pytest.mark.parametrize(("form", "factors"), [("grid", 2), ("whole", 1), ("paid", 1)])
+def test_whole_trajectories_have_their_enumerated_probabilities(form: str, factors: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simulators.mdp.draws.MOST_ENTRIES", 0)
+    mdp, n = small_process(form), 60_000
+    assert len(mdp.draws.segments) == factors
+    tables = np.random.default_rng(5).dirichlet(np.ones(2), (3, 6))
+    tables[1, 0], tables[2, :, 0], tables[2, :, 1] = [0.0, 1.0], 0.25, 0.75
+    data = mdp.sample(n, TabularPolicy(tables), 3, seed=3)
+    steps = np.stack([data.observations, data.actions, data.rewards], axis=1)
+    seen = Counter(
+        (*steps[low:high].ravel().tolist(), int(last))
+        for low, high, last in zip(data.offsets[:-1], data.offsets[1:], data.final_observations, strict=True)
+    )
+    exact = Counter()
+    for state in np.flatnonzero(mdp.initial):
+        for path, chance in paths(mdp, tables, int(state), 0):
+            exact[path] += mdp.initial[state] * chance
+    assert abs(sum(exact.values()) - 1) < 1e-12
+    assert not seen.keys() - exact.keys()
+    statistic, freedom = chi_square(np.array([seen[path] for path in exact]), np.array([*exact.values()]))
+    assert 1e-4 < chi2.sf(statistic, freedom) < 1 - 1e-4
+    np.testing.assert_array_equal(data.behavior_probabilities, tables[data.steps().time, data.observations, data.actions])
+
+
+def test_trajectories_do_not_depend_on_how_many_there_are() -> None:
+    mdp = small_process("paid")
+    few, many = mdp.sample(300, Uniform(2), seed=1), mdp.sample(1000, Uniform(2), seed=1)
+    steps = few.offsets[-1]
+    np.testing.assert_array_equal(few.offsets, many.offsets[:301])
+    for field in ("observations", "actions", "rewards", "behavior_probabilities"):
+        np.testing.assert_array_equal(getattr(few, field), getattr(many, field)[:steps])
+    np.testing.assert_array_equal(few.final_observations, many.final_observations[:300])
+
+
+def test_streams_are_independent() -> None:
+    """Neighbouring trajectories, steps and seeds share nothing: correlations of first and second rewards are noise."""
+    mdp = TabularMDP([[[0.5, 0.5]] * 2] * 2, [0.0, 1.0], [0.5, 0.5])
+    one, two = (mdp.sample(100_000, Uniform(2), 2, seed=seed) for seed in (0, 1))
+    columns = [
+        np.stack([data.observations[::2], data.actions[::2], data.rewards[::2], data.rewards[1::2]]) for data in (one, two)
+    ]
+    shifted = np.concatenate([columns[0][:, 1:], columns[0][:, :-1], columns[1][:, :-1]])
+    correlations = np.corrcoef(shifted)[np.triu_indices(12, 1)]
+    assert np.abs(correlations).max() < 4.5 / np.sqrt(100_000)
+
+
+@pytest.mark.parametrize("horizon", [None, 8])
+def test_mean_return_of_icu_sepsis(horizon: int | None) -> None:
+    pytest.importorskip("icu_sepsis")
+    simulator = ICUSepsis()
+    data = simulator.sample(40_000, simulator.expert(), horizon, seed=1)
+    returns = np.add.reduceat(data.rewards, data.offsets[:-1])
+    assert abs(returns.mean() - simulator.value(simulator.expert(), horizon)) < 4 * returns.std() / 200
+
+
 def test_seeds_differ() -> None:
     simulator = SepsisSimulator()
     prints = {simulator.sample(50, Uniform(8), 20, seed=seed).fingerprint for seed in (0, 1, 2**64, 2**100)}
@@ -149,6 +236,8 @@ numba.set_num_threads({threads})
 simulator = SepsisSimulator()
 print(simulator.sample(300, simulator.physician(0.2), 20, seed=9).fingerprint)
 print(simulator.sample(7, Uniform(8)).fingerprint)
+leaving = SepsisSimulator(reward_on="leaving")
+print(leaving.sample(20, leaving.optimal_policy(0.9, 18), 18).fingerprint)
 """
 
 

@@ -12,8 +12,8 @@ from causalrl.data import Trajectories
 from causalrl.errors import DataError, EstimandError, PolicyError
 from causalrl.policies import Always, PolicyLike, TabularPolicy, Uniform
 from simulators import SepsisSimulator, TabularMDP
-from simulators.sepsis_policies import TANG_WIENS_TARGETS
-from simulators.sepsis_rules import drawn_patients
+from simulators.sepsis.policies import TANG_WIENS_TARGETS
+from simulators.sepsis.rules import drawn_patients
 
 LEVELS = (2, 3, 3, 2, 5, 2, 2, 2)
 

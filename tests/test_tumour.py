@@ -16,9 +16,9 @@ from scipy.stats import kstest, norm, truncnorm
 import causalrl as crl
 from causalrl.errors import DataError, EstimandError, PolicyError
 from causalrl.kernels.rng import derive_seed, normal, stream_key
-from simulators import tumour_growth
-from simulators.tumour import TumourSimulator
-from simulators.tumour_growth import Patients
+from simulators.tumour import growth as tumour_growth
+from simulators.tumour.growth import Patients
+from simulators.tumour.simulator import TumourSimulator
 
 V_MAX = 4 / 3 * math.pi * 6.5**3
 K = 4 / 3 * math.pi * 15.0**3
@@ -270,7 +270,7 @@ def test_a_patient_does_not_depend_on_the_others() -> None:
 @pytest.mark.parametrize("setting", [{"NUMBA_NUM_THREADS": "2"}, {"NUMBA_DISABLE_JIT": "1"}], ids=["threads", "interpreted"])
 def test_same_record_whatever_runs_it(setting: dict[str, str]) -> None:
     code = (
-        "from simulators.tumour import TumourSimulator; data = TumourSimulator(4.0).sample(60, horizon=10, seed=1);"
+        "from simulators.tumour.simulator import TumourSimulator; data = TumourSimulator(4.0).sample(60, horizon=10, seed=1);"
         "print(data.fingerprint, data.actions.sum(), repr(data.rewards.sum().item()))"
     )
     root = Path(__file__).resolve().parents[1]

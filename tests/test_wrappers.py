@@ -27,8 +27,8 @@ from simulators import (
     ThinnedVisits,
 )
 from simulators.base import TabularSimulator
-from simulators.confounding import MODELS, half, ranked, tilted
-from simulators.recorded import Recorded
+from simulators.wrappers.confounding import MODELS, half, ranked, tilted
+from simulators.wrappers.recorded import Recorded
 
 H, DISCOUNT = 3, 0.9
 TREAT, SEVERITY = ("on",), ("frailty", "severity")

@@ -32,9 +32,9 @@ from simulators import (
     TabularMDP,
     ThinnedVisits,
 )
-from simulators.confounding import MODELS, tilted
-from simulators.recorded import Recorded
 from simulators.views import View
+from simulators.wrappers.confounding import MODELS, tilted
+from simulators.wrappers.recorded import Recorded
 
 H, A, DISCOUNT = 3, 3, 0.8
 NAMES = ("x", "y")

@@ -13,8 +13,8 @@ from scipy.special import expit, ndtr
 from causalrl.checks import Floats, whole_number
 from causalrl.errors import DataError
 from causalrl.kernels.rng import derive_seed
-from simulators.design_base import PropensityDesign, numbered
-from simulators.quadrature import normal_nodes
+from simulators.designs.base import PropensityDesign, numbered
+from simulators.designs.quadrature import normal_nodes
 
 
 @dataclass(frozen=True)

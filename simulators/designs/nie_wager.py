@@ -11,8 +11,8 @@ from scipy.special import expit, sici
 
 from causalrl.checks import Floats, whole_number
 from causalrl.errors import DataError
-from simulators.design_base import PropensityDesign, numbered
-from simulators.quadrature import normal_nodes
+from simulators.designs.base import PropensityDesign, numbered
+from simulators.designs.quadrature import normal_nodes
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Records with missing, mismeasured or unmade measurements; each is a wrapper (see `simulators.wrappers`).
+"""Records that lack variables or measurements, or have wrong ones; each is a wrapper (see `simulators.wrappers.base`).
 
 Behind one of these a record is its variables: states that agree in all of them are one record.
 """
@@ -13,11 +13,39 @@ import numpy as np
 
 from causalrl.checks import Floats
 from causalrl.errors import DataError
-from simulators.recorded import Recorded
 from simulators.views import View
-from simulators.wrappers import Wrapper, check_knob
+from simulators.wrappers.base import Wrapper, check_knob
+from simulators.wrappers.recorded import Recorded
 
 VITALS = ("heart_rate", "systolic_pressure", "oxygen", "glucose")
+
+
+@dataclass(frozen=True, init=False)
+class HideVariables(Wrapper):
+    """Variables that the logger saw and the record does not have.
+
+    Args:
+        names: of the state's features.
+
+    Example:
+        >>> from simulators import SepsisSimulator
+        >>> (SepsisSimulator() | HideVariables("diabetes")).view().n_records
+        720
+    """
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str) -> None:
+        object.__setattr__(self, "names", names)
+
+    @property
+    def neutral(self) -> bool:
+        """No name."""
+        return not self.names
+
+    def alter(self, process: Recorded) -> Recorded:
+        """Records that agree in all other variables become one."""
+        return replace(process, shown=process.shown.hide(self.names))
 
 
 class Corruption(Wrapper):

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from causalrl.checks import Floats, Ints
-from simulators.sepsis_rules import (
+from simulators.sepsis.rules import (
     LEVELS,
     N_ACTIONS,
     N_STATES,

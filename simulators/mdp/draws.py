@@ -16,9 +16,9 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from causalrl.checks import Floats, Ints
-from simulators.alias import Codes, alias_table
-from simulators.dynamics import Dynamics
-from simulators.factors import Factor, distinct_factor, multiplied
+from simulators.mdp.alias import Codes, alias_table
+from simulators.mdp.dynamics import Dynamics
+from simulators.mdp.factors import Factor, distinct_factor, multiplied
 
 MOST_ENTRIES = 1024
 """Factors are multiplied as long as the product has so few entries: 16 kB, half of a first-level cache."""

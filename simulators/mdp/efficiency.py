@@ -15,9 +15,9 @@ import numpy as np
 
 from causalrl.checks import Bools, Floats
 from causalrl.errors import EstimandError, WeightOverflowError
-from simulators.dynamics import Dynamics
-from simulators.planning import forward_visits
-from simulators.returns import check_process, residual_variances, start_variance, state_values, transition_variance
+from simulators.mdp.dynamics import Dynamics
+from simulators.mdp.planning import forward_visits
+from simulators.mdp.returns import check_process, residual_variances, start_variance, state_values, transition_variance
 
 
 def efficiency_bound(

@@ -25,9 +25,9 @@ from causalrl.kernels.rng import derive_seed
 from causalrl.policies import PolicyLike
 from simulators.base import TabularSimulator
 from simulators.checks import check_count
-from simulators.sampling import cumulative_rows
-from simulators.scm_kernels import Law, follow
-from simulators.scm_laws import factor_law, gumbel_law, logged_entries
+from simulators.mdp.sampling import cumulative_rows
+from simulators.scm.kernels import Law, follow
+from simulators.scm.laws import factor_law, gumbel_law, logged_entries
 
 if TYPE_CHECKING:
     from simulators.tabular import TabularMDP

@@ -14,8 +14,8 @@ from scipy.special import expit
 from causalrl.checks import Floats, seed_number, whole_number
 from causalrl.data import Trajectories
 from causalrl.errors import DataError
-from simulators.design_base import Design, PropensityDesign, numbered
-from simulators.quadrature import normal_nodes
+from simulators.designs.base import Design, PropensityDesign, numbered
+from simulators.designs.quadrature import normal_nodes
 
 _INTERCEPT = 210.0
 _SLOPES = np.array([27.4, 13.7, 13.7, 13.7])

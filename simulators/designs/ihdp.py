@@ -17,7 +17,7 @@ from causalrl.checks import Floats, Ints, seed_number, whole_number
 from causalrl.data import Trajectories
 from causalrl.errors import DataError, missing_extra
 from causalrl.kernels.rng import derive_seed
-from simulators.design_base import Design
+from simulators.designs.base import Design
 
 MEASURED = ("bw", "b.head", "preterm", "birth.o", "nnhealth", "momage")
 """The covariates that are standardised."""

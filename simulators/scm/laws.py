@@ -7,8 +7,8 @@ import numpy as np
 from causalrl.checks import PROBABILITY_TOLERANCE, Bools, Floats, Ints, first_bad
 from causalrl.data import End, Trajectories
 from causalrl.errors import DataError
-from simulators.sampling import cumulative_rows
-from simulators.scm_kernels import Law
+from simulators.mdp.sampling import cumulative_rows
+from simulators.scm.kernels import Law
 from simulators.tabular import TabularMDP
 
 _INSTEAD = "or use GumbelMax(), which needs no factors"

@@ -15,7 +15,7 @@ from scipy.sparse.linalg import spsolve
 
 from causalrl.checks import Bools, Floats, Ints
 from causalrl.errors import EstimandError
-from simulators.dynamics import Dynamics
+from simulators.mdp.dynamics import Dynamics
 
 TIE = 1e-10
 """Actions whose values differ by less (relative to 1 + |value|) are tied; the lowest index wins."""

@@ -15,7 +15,7 @@ from numba import prange
 from causalrl.checks import Bools, Floats, Ints
 from causalrl.kernels.jit import compiled, parallel
 from causalrl.kernels.rng import stream_key, uniform
-from simulators.sampling import first_above
+from simulators.mdp.sampling import first_above
 
 
 class Law(NamedTuple):

@@ -14,8 +14,8 @@ from dataclasses import replace
 import numpy as np
 
 from causalrl.checks import Floats
-from simulators import planning
-from simulators.dynamics import Dynamics, row_cumulative
+from simulators.mdp import planning
+from simulators.mdp.dynamics import Dynamics, row_cumulative
 from simulators.tabular import TabularMDP
 
 RANKING_DISCOUNT = 0.99

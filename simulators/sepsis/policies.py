@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from causalrl.checks import Floats, numeric
 from causalrl.errors import EstimandError, PolicyError
 from causalrl.policies import PolicyLike, TabularPolicy, as_policy, policy_table
-from simulators.sepsis_rules import BITS, N_ACTIONS
+from simulators.sepsis.rules import BITS, N_ACTIONS
 
 TANG_WIENS_FLIP = 0.1
 """Probability with which the behaviour of Tang & Wiens (2023) gets the vasopressor wrong."""

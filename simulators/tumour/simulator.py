@@ -1,6 +1,6 @@
 """`TumourSimulator`: lung tumours under chemo- and radiotherapy, with time-varying confounding.
 
-Sources: Geng et al. (2017) for the growth (see `simulators.tumour_growth`); Lim et al. (2018), Bica et al. (2020) and
+Sources: Geng et al. (2017) for the growth (see `simulators.tumour.growth`); Lim et al. (2018), Bica et al. (2020) and
 Melnychuk et al. (2022) for the assignment of treatments by the diameters of the past days, with strength gamma.
 """
 
@@ -20,8 +20,8 @@ from causalrl.errors import DataError, EstimandError, PolicyError
 from causalrl.kernels.rng import derive_seed
 from causalrl.policies import Policy, PolicyLike, action_probabilities, as_policy
 from simulators.checks import check_time
-from simulators.sampling import cumulative_rows
-from simulators.tumour_growth import DEATH_DIAMETER, LONGEST, Course, Patients, draw_patients, uniforms
+from simulators.mdp.sampling import cumulative_rows
+from simulators.tumour.growth import DEATH_DIAMETER, LONGEST, Course, Patients, draw_patients, uniforms
 
 if TYPE_CHECKING:
     from gymnasium import Env

@@ -17,8 +17,8 @@ from scipy.sparse import coo_array, csr_array
 from causalrl.checks import Bools, Floats, Ints
 from causalrl.errors import DataError, EstimandError
 from simulators.checks import check_time
-from simulators.dynamics import Dynamics
-from simulators.planning import backup, forward_visits
+from simulators.mdp.dynamics import Dynamics
+from simulators.mdp.planning import backup, forward_visits
 
 SAME = 1e-12
 """Returns are one atom where they differ by less, relative to the larger of |return| and the largest |reward|."""

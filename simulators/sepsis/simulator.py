@@ -18,11 +18,12 @@ from numpy.typing import ArrayLike
 from causalrl.checks import Floats
 from causalrl.errors import DataError, EstimandError, PolicyError
 from causalrl.policies import PolicyLike, TabularPolicy
-from simulators import planning, sepsis_policies
 from simulators.base import TabularSimulator
 from simulators.checks import check_count
-from simulators.sepsis_process import RewardOn, Start, Version, sepsis_mdp
-from simulators.sepsis_rules import N_ACTIONS, N_STATES
+from simulators.mdp import planning
+from simulators.sepsis import policies as sepsis_policies
+from simulators.sepsis.process import RewardOn, Start, Version, sepsis_mdp
+from simulators.sepsis.rules import N_ACTIONS, N_STATES
 from simulators.tabular import TabularMDP
 from simulators.views import View
 

@@ -13,20 +13,20 @@ from causalrl.checks import Bools, Floats
 from causalrl.data import End, Trajectories
 from causalrl.errors import EstimandError
 from causalrl.policies import PolicyLike, TabularPolicy
-from simulators import planning
 from simulators.base import TabularSimulator
 from simulators.checks import Propensities, check_count, checked_tables, keeps_propensities
-from simulators.confounding import MODELS, half, ranked, tilted
-from simulators.dynamics import Dynamics
-from simulators.noise import add_noise
-from simulators.recording import sample_records
-from simulators.returns import check_process
+from simulators.mdp import planning
+from simulators.mdp.dynamics import Dynamics
+from simulators.mdp.noise import add_noise
+from simulators.mdp.returns import check_process
 from simulators.views import View
+from simulators.wrappers.confounding import MODELS, half, ranked, tilted
+from simulators.wrappers.recording import sample_records
 
 if TYPE_CHECKING:
-    from simulators.scm import Noise, StructuralModel
+    from simulators.scm.model import Noise, StructuralModel
     from simulators.tabular import TabularMDP
-    from simulators.wrappers import Confounded
+    from simulators.wrappers.loggers import Confounded
 
 
 @dataclass(frozen=True, eq=False, repr=False)

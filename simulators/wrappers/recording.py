@@ -14,8 +14,8 @@ from numba import prange
 from causalrl.checks import Bools, Floats, Ints
 from causalrl.kernels.jit import parallel
 from causalrl.kernels.rng import derive_seed, stream_key, uniform
-from simulators.dynamics import Dynamics, row_cumulative
-from simulators.sampling import ENDLESS, cumulative_rows, first_above
+from simulators.mdp.dynamics import Dynamics, row_cumulative
+from simulators.mdp.sampling import ENDLESS, cumulative_rows, first_above
 from simulators.views import View
 
 

@@ -1,0 +1,1 @@
+"""Finite Markov decision processes: the sparse law, dynamic programming, bounds, and compiled sampling. Pure functions."""

@@ -1,0 +1,99 @@
+"""Loggers that know more than the record, or have habits; each is a wrapper (see `simulators.wrappers.base`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from causalrl.checks import whole_number
+from causalrl.errors import DataError
+from causalrl.kernels.rng import derive_seed
+from simulators.wrappers.base import Wrapper, check_knob
+from simulators.wrappers.confounding import MODELS
+from simulators.wrappers.recorded import Recorded
+
+MOST_GAMMA, MOST_SPREAD = 1e6, 10.0
+
+
+@dataclass(frozen=True)
+class Confounded(Wrapper):
+    """A logger that knows something of the patient's luck that the record does not have.
+
+    At every confounded step a fresh U, 0 or 1 with probability 1/2, makes the upper half of the actions (those from A / 2 on)
+    likelier (U = 1) or less likely, as much as gamma allows, and decides whether the successor comes from the better or the
+    worse half of its row, by probability. Where a process leaves nothing to luck there is no confounding.
+
+    Args:
+        gamma: odds ratio from 1 to 10^6. Given the state, that of two actions between the values of U is at most gamma under
+            "rosenbaum" (Rosenbaum 2002; Namkoong et al. 2020), and attained by the two halves of the actions where both
+            have mass; under "marginal" (Tan 2006) it is that between a value of U and the policy itself. Behind
+            `HideVariables` the record shows mixtures of states, in which the odds ratio of two of several actions can be
+            larger, up to gamma squared.
+        model: "rosenbaum" or "marginal".
+        steps: times of the confounded steps, all by default.
+
+    Raises:
+        DataError: for a gamma out of range, another model or a negative step.
+    """
+
+    gamma: float
+    model: str = "rosenbaum"
+    steps: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_knob("gamma", self.gamma, MOST_GAMMA, least=1)
+        if self.model not in MODELS:
+            raise DataError(f"model: {self.model!r}; pass 'rosenbaum' or 'marginal'.")
+        if isinstance(self.steps, int | np.integer):
+            raise DataError(f"steps: {self.steps} is one number; pass the times of all confounded steps, ({self.steps},).")
+        if self.steps is not None:
+            object.__setattr__(self, "steps", tuple(whole_number("steps", step, 0) for step in self.steps))
+
+    @property
+    def neutral(self) -> bool:
+        """An odds ratio of 1, or no step."""
+        return self.gamma == 1 or self.steps == ()
+
+    def alter(self, process: Recorded) -> Recorded:
+        """The logger gets a confounder."""
+        if process.confounding is not None:
+            raise DataError("Confounded: the logger is confounded already; wrap once, with the larger gamma.")
+        return replace(process, confounding=self)
+
+
+@dataclass(frozen=True)
+class Hospitals(Wrapper):
+    """Patients are treated in hospitals with habits of their own, which the data carry as clusters.
+
+    Hospital k takes action a exp(spread z_ka) times as often as the policy, relative to the other actions, z standard normal.
+
+    Args:
+        count: number of hospitals, each with the same share of patients.
+        spread: standard deviation of the habits on the log-odds scale, at most 10.
+        seed: of the habits.
+
+    Raises:
+        DataError: for fewer than 1 hospital or a spread out of range.
+    """
+
+    count: int
+    spread: float
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        whole_number("count", self.count, 1)
+        whole_number("seed", self.seed, 0)
+        check_knob("spread", self.spread, MOST_SPREAD)
+
+    @property
+    def neutral(self) -> bool:
+        """No habits."""
+        return self.spread == 0
+
+    def alter(self, process: Recorded) -> Recorded:
+        """The logger becomes many."""
+        if process.hospitals is not None:
+            raise DataError("Hospitals: the patients are in hospitals already; wrap once.")
+        habits = np.random.default_rng(derive_seed(self.seed, "hospitals")).normal(size=(self.count, process.n_actions))
+        return replace(process, hospitals=np.exp(self.spread * habits))
