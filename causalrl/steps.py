@@ -27,14 +27,17 @@ class End(IntEnum):
     """Lost to follow-up."""
 
     @classmethod
-    def codes(cls, field: str, values: ArrayLike) -> list[int]:
+    def codes(cls, field: str, values: ArrayLike) -> Ints:
         """Codes from a mixture of codes and names such as "terminated"."""
+        given = array_of(field, values)
+        if given.dtype.kind in "iu" and np.isin(given, [*cls]).all():
+            return given.astype(np.int64)
         known = {kind.name.lower(): int(kind) for kind in cls} | {int(kind): int(kind) for kind in cls}
-        keys = [value.lower() if isinstance(value, str) else value for value in array_of(field, values).tolist()]
+        keys = [value.lower() if isinstance(value, str) else value for value in given.tolist()]
         for row, key in enumerate(keys):
             if key not in known:
                 raise DataError(f"{field}: row {row} is {key!r}; allowed are {', '.join(kind.name.lower() for kind in cls)}.")
-        return [known[key] for key in keys]
+        return np.array([known[key] for key in keys], np.int64)
 
 
 class Steps:

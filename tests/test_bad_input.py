@@ -244,6 +244,9 @@ def test_take_does_not_read_a_mask_as_indices() -> None:
     np.testing.assert_array_equal(part.rewards, [3.0])
 
 
+STEPS = len(ragged_data().rewards)
+
+
 def constant(*row: float) -> Callable[..., Any]:
     def policy(observations: Any, time: Any) -> Any:
         return np.tile(row, (len(observations), 1))
@@ -252,19 +255,19 @@ def constant(*row: float) -> Callable[..., Any]:
 
 
 POLICIES: dict[str, tuple[Any, tuple[str, ...]]] = {
-    "too many columns": (constant(0.2, 0.3, 0.5), ("policy", "(176, 3)", "(176, 2)", "one column an action")),
-    "no matrix": (lambda observations, time: np.ones(len(observations)), ("(176,)", "(176, 2)")),
-    "nothing": (lambda observations, time: None, ("shape ()", "(176, 2)")),
+    "too many columns": (constant(0.2, 0.3, 0.5), ("policy", f"({STEPS}, 3)", f"({STEPS}, 2)", "one column an action")),
+    "no matrix": (lambda observations, time: np.ones(len(observations)), (f"({STEPS},)", f"({STEPS}, 2)")),
+    "nothing": (lambda observations, time: None, ("shape ()", f"({STEPS}, 2)")),
     "rows not summing to 1": (constant(0.4, 0.4), ("row 0 sums to 0.8", "Divide")),
     "negative probabilities": (constant(1.5, -0.5), ("row 0", "-0.5", "[0, 1]")),
     "nan": (constant(NAN, 0.5), ("row 0", "nan", "finite")),
     "no policy": (5, ("5 is no policy", "function (observations, time)")),
     "a name": ("optimal", ("'optimal' is no policy",)),
     "an arm that is not there": (crl.Always(5), ("Always(5)", "actions 0 to 1")),
-    "uniform over too many": (crl.Uniform(3), ("(176, 3)", "(176, 2)")),
-    "a table of too few states": (crl.TabularPolicy([[0.5, 0.5]]), ("state 1 (row 0)", "which has 1")),
+    "uniform over too many": (crl.Uniform(3), (f"({STEPS}, 3)", f"({STEPS}, 2)")),
+    "a table of too few states": (crl.TabularPolicy([[0.5, 0.5]]), ("state 1 (row ", "which has 1")),
     "a table of too few times": (crl.TabularPolicy(np.full((1, 3, 2), 0.5)), ("time 1", "which has 1")),
-    "a table of too many actions": (crl.TabularPolicy(np.full((3, 3), 1 / 3)), ("(176, 3)", "(176, 2)")),
+    "a table of too many actions": (crl.TabularPolicy(np.full((3, 3), 1 / 3)), (f"({STEPS}, 3)", f"({STEPS}, 2)")),
     "a classifier on states": (crl.ClassifierPolicy(LogisticRegression()), ("integer states", "features=")),
     "a mixture of shapes": (crl.Mixture([crl.Uniform(2), crl.Uniform(3)], [0.5, 0.5]), ("Mixture", "[2, 3] actions")),
     "text": (lambda observations, time: ["a"] * len(observations), ("policy", "numeric")),
@@ -368,7 +371,7 @@ def test_learners_that_do_not_fit(study: crl.Trajectories, ragged: crl.Trajector
         crl.KnownQ([[NAN, 1.0]])
     with refuses(DataError, "KnownQ", "vectors", "function"):
         crl.DR(q=crl.KnownQ([[1.0, 1.0]])).estimate(study, crl.ATE())
-    with refuses(DataError, "KnownQ", "(176, 3)", "(176, 2)"):
+    with refuses(DataError, "KnownQ", f"({STEPS}, 3)", f"({STEPS}, 2)"):
         crl.DR(q=crl.KnownQ(np.zeros((3, 3)))).estimate(ragged, TARGET)
     with refuses(DataError, "actions", "continuous", "bin"):
         crl.WIS().estimate(vectors(actions=[[0.1], [0.2], [0.3]]), crl.Always(0))
