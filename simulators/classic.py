@@ -57,9 +57,6 @@ class ModelFail(ParametricDomain):
             feature_names=("position", "over"),
         )
 
-    def _table(self, p: float) -> Floats:
-        return coin(2, p)
-
 
 @dataclass(frozen=True)
 class ModelWin(ParametricDomain):
@@ -214,9 +211,6 @@ class SinglePath(ParametricDomain):
         forth, stay = np.eye(5)[[1, 2, 3, 4, 4]], np.eye(5)
         return TabularMDP(np.stack([forth, (forth + stay) / 2], axis=1), np.tile([1, 0], (5, 1)), [1, 0, 0, 0, 0])
 
-    def _table(self, p: float) -> Floats:
-        return coin(5, p)
-
 
 @dataclass(frozen=True)
 class Cliff(ParametricDomain):
@@ -289,6 +283,3 @@ class Chain(ParametricDomain):
     def mdp(self) -> TabularMDP:
         """States 0 going on, 1 stopped."""
         return TabularMDP([[[0, 1], [1, 0]], [[0, 1], [0, 1]]], [[1, 1], [0, 0]], [1, 0], [False, True])
-
-    def _table(self, p: float) -> Floats:
-        return coin(2, p)

@@ -86,25 +86,24 @@ class CobsGraph(ParametricDomain):
         nodes, over = np.arange(2 * self.horizon), 2 * self.horizon - 1
         depth, live = (nodes + 1) // 2, (nodes > 0) & (nodes < over)
         sign = np.where(live, np.where(nodes % 2, 1.0, -1.0), 0.0)
-        aims = np.eye(len(nodes))[np.minimum(np.stack([2 * depth + 1, 2 * depth + 2], axis=1), over)]
-        rewards = np.zeros_like(aims) if self.sparse else np.broadcast_to(sign, aims.shape).copy()
-        rewards[over - 2 : over, :, over] = sign[over - 2 : over, None]
+        after = np.minimum(np.stack([2 * depth + 1, 2 * depth + 2], axis=1), over)
+        paid = np.zeros(after.shape) if self.sparse else sign[after]
+        paid[over - 2 : over] = sign[over - 2 : over, None]
         features = {"depth": depth, "upper": sign > 0}
         if self.groups is not None:
             cut = np.array_split(nodes[live], self.groups - 1)
             features["group"] = np.repeat([0, *range(self.groups)], [1, *map(len, cut), 1])
-        return TabularMDP(
-            (1 - self.slip) * aims + self.slip * aims[:, ::-1],
-            rewards,
+        return TabularMDP.from_sparse(
+            np.arange(2 * len(nodes) + 1) * 2,
+            np.repeat(after, 2, axis=0).reshape(-1),
+            np.tile([1 - self.slip, self.slip, self.slip, 1 - self.slip], len(nodes)),
+            np.repeat(paid, 2, axis=0).reshape(-1),
             nodes == 0,
             nodes == over,
             state_features=np.stack([*features.values()], axis=1),
             feature_names=[*features],
             reward_noise=self.reward_noise,
         )
-
-    def _table(self, p: float) -> Floats:
-        return coin(self.view().n_records, p)
 
 
 @dataclass(frozen=True)

@@ -99,9 +99,9 @@ class ParametricDomain(Domain):
     def target(self) -> TabularPolicy:
         return self.policy(self.p_target)
 
-    @abstractmethod
     def _table(self, p: float) -> Floats:
-        """(R, A) probabilities."""
+        """(R, A) probabilities; action 0 of two with probability p in every record, unless a subclass says otherwise."""
+        return coin(self.view().n_records, p)
 
 
 def check_within(name: str, number: float, largest: float, meaning: str, error: type[CausalRLError] = DataError) -> None:
