@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -32,11 +34,49 @@ def check_finite(field: str, values: NDArray[Any], error: type[CausalRLError] = 
         raise error(f"{field}: row {row} is {values[row]!s}; every entry must be finite.{mend}")
 
 
-def whole_number(field: str, value: Any, least: int, error: type[CausalRLError] = DataError) -> int:
-    """An integer of at least `least`."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise error(f"{field}: {value!r}; pass a whole number, at least {least}.")
+def whole_number(field: str, value: Any, least: int, error: type[CausalRLError] = DataError, *, most: int | None = None) -> int:
+    """An integer of at least `least`, and at most `most`."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
+        limit = "" if most is None else f" and at most {most}"
+        raise error(f"{field}: {value!r}; pass a whole number, at least {least}{limit}.")
     return int(value)
+
+
+def number(field: str, value: Any, least: float = -np.inf, most: float = np.inf, error: type[CausalRLError] = DataError) -> float:
+    """A finite number from `least` to `most`, as a float."""
+    real = _real(value)
+    if not (np.isfinite(real) and least <= real <= most):
+        raise error(f"{field}: {value!r}; pass {_range(least, most)}.")
+    return real
+
+
+def _real(value: Any) -> float:
+    """The value as a float; nan for what is no real number, or one too large for a float."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return np.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return np.nan
+
+
+def _range(least: float, most: float) -> str:
+    if np.isfinite([least, most]).all():
+        return f"a number from {least:g} to {most:g}"
+    if np.isfinite(least):
+        return f"a finite number, at least {least:g}"
+    return f"a finite number, at most {most:g}" if np.isfinite(most) else "a finite number"
+
+
+def one_of(field: str, value: Any, names: Iterable[str], error: type[CausalRLError] = DataError) -> str:
+    """One of some names."""
+    known = tuple(names)
+    if not isinstance(value, str) or value not in known:
+        *others, last = map(repr, known)
+        listed = f"{', '.join(others)} or {last}" if others else last
+        raise error(f"{field}: {value!r}; pass {listed}.")
+    return str(value)
 
 
 def seed_number(seed: Any, error: type[CausalRLError] = DataError) -> int:
