@@ -450,7 +450,7 @@ def test_ihdp_errors_of_least_squares(surface: str, published: tuple[float, floa
 
 
 def test_ihdp_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simulators.designs.ihdp.find_spec", lambda name: None)
+    monkeypatch.setattr("simulators.assets.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"causalrl-ope\[econml\]"):
         IHDP("A")
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from causalrl.checks import Floats, Ints, seed_number, whole_number
 from causalrl.data import Trajectories
-from causalrl.errors import DataError, missing_extra
+from causalrl.errors import DataError
 from causalrl.kernels.rng import derive_seed
+from simulators.assets import package_folder
 from simulators.designs.base import Design
 
 MEASURED = ("bw", "b.head", "preterm", "birth.o", "nnhealth", "momage")
@@ -148,10 +148,7 @@ def units_path() -> Path:
     Raises:
         MissingExtraError: where it is not installed.
     """
-    found = find_spec("econml")
-    if found is None or not found.submodule_search_locations:
-        missing_extra("econml", "econml")
-    return Path(found.submodule_search_locations[0]) / "data" / "ihdp" / "sim.csv"
+    return package_folder("econml", "econml") / "data" / "ihdp" / "sim.csv"
 
 
 @cache

@@ -1,6 +1,6 @@
 """Single-stage designs with known truth: `Point`, `KangSchafer`, `Kennedy` and `BinaryInstrument`.
 
-`nie_wager.py`, `kunzel.py` and `ihdp.py` hold the families; `design_base.py` says what all of them share.
+`nie_wager.py`, `kunzel.py` and `ihdp.py` hold the families; `base.py` says what all of them share.
 """
 
 from __future__ import annotations
