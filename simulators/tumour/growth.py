@@ -6,6 +6,7 @@ stages and start diameters, the patient types and the 15-day assignment are thos
 Melnychuk, Frauen & Feuerriegel (2022, code Valentyn1997/CausalTransformer).
 
 Every random number is keyed by (seed, patient, day), so that a patient keeps the noise whatever is done and to whomever else.
+Normal numbers are quantiles of uniform ones.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from scipy.special import ndtr, ndtri
 from causalrl.checks import Bools, Floats, Ints
 from causalrl.errors import DataError
 from causalrl.kernels.jit import compiled
-from causalrl.kernels.rng import derive_seed, normal, stream_key, uniform
+from causalrl.kernels.rng import derive_seed, stream_key, uniform
 
 LONGEST = 60
 """Days that a patient is followed at most."""
@@ -117,7 +118,7 @@ def _effects(key: np.uint64, ids: Ints) -> tuple[Floats, Floats]:
     alpha, rho = np.full(len(ids), -1.0), np.full(len(ids), -1.0)
     attempt, left = 0, np.arange(len(ids))
     while len(left):
-        first, second = normals(key, ids[left], 2 * attempt, 2)
+        first, second = ndtri(uniforms(key, ids[left], 2 * attempt, 2))
         alpha[left] = ALPHA[0] + ALPHA[1] * first
         rho[left] = RHO[0] + RHO[1] * (CORRELATION * first + np.sqrt(1 - CORRELATION**2) * second)
         left, attempt = left[(alpha[left] <= 0) | (rho[left] <= 0)], attempt + 1
@@ -177,7 +178,7 @@ class Course:
         before, ids = self.volume[rows], who.ids[rows]
         chemo = self.concentration[rows] + CHEMO_DOSE * (actions // 2)
         radio = np.asarray(RADIO_DOSE * (actions % 2), np.float64)
-        noise = NOISE * normals(self._noise, ids, self.day, 1)[0]
+        noise = NOISE * ndtri(uniforms(self._noise, ids, self.day, 1)[0])
         grown = next_volume(before, chemo, radio, noise, who.alpha[rows], who.beta[rows], who.beta_c[rows], who.rho[rows])
         died = grown > DEATH_VOLUME
         recovered = uniforms(self._luck, ids, self.day, 1)[0] < np.exp(np.minimum(-CELL_DENSITY * grown, 0.0))
@@ -217,15 +218,4 @@ def uniforms(seed: np.uint64, streams: Ints, first: int, count: int) -> Floats:
         key = stream_key(seed, np.uint64(streams[i]))
         for j in range(count):
             out[j, i] = max(uniform(key, np.uint64(first + j)), _SMALLEST)
-    return out
-
-
-@compiled
-def normals(seed: np.uint64, streams: Ints, first: int, count: int) -> Floats:
-    """(count, m) standard normal numbers: first, first + 1, ... of each stream."""
-    out = np.empty((count, len(streams)))
-    for i in range(len(streams)):
-        key = stream_key(seed, np.uint64(streams[i]))
-        for j in range(count):
-            out[j, i] = normal(key, np.uint64(first + j))
     return out
