@@ -45,7 +45,7 @@ def as_policy(policy: PolicyLike) -> Policy:
     """A policy object; a plain function `f(observations, time)` becomes one."""
     if isinstance(policy, Policy):
         return policy
-    if callable(policy):
+    if callable(policy) and not isinstance(policy, type):
         return FunctionPolicy(policy)
     raise PolicyError(
         f"policy: {policy!r} is no policy; pass one of causalrl's, or a function (observations, time) -> probabilities "
@@ -81,6 +81,7 @@ def policy_table(policy: PolicyLike, n_states: int, n_actions: int, horizon: int
     """
     bound = as_policy(policy).bind(n_actions)
     states = np.arange(n_states)
+    states.flags.writeable = False
     if not bound.stationary and horizon is None:
         raise PolicyError(f"policy {bound}: depends on time, so its value needs a horizon; pass horizon=H.")
     times = 1 if bound.stationary or horizon is None else horizon
@@ -168,9 +169,10 @@ class TabularPolicy(Policy):
 
     def __post_init__(self) -> None:
         table = numeric("TabularPolicy", self.table)
-        if table.ndim not in (2, 3):
-            raise PolicyError(f"TabularPolicy: table has shape {table.shape}, expected (S, A) or (H, S, A).")
+        if table.ndim not in (2, 3) or not table.size:
+            raise PolicyError(f"TabularPolicy: table has shape {table.shape}, expected (S, A) or (H, S, A), none of them 0.")
         check_probability_rows("TabularPolicy", table.reshape(-1, table.shape[-1]), PolicyError)
+        table.flags.writeable = False
         object.__setattr__(self, "table", table)
         object.__setattr__(self, "stationary", table.ndim == 2)
         object.__setattr__(self, "n_states", table.shape[-2])
@@ -180,7 +182,7 @@ class TabularPolicy(Policy):
             raise PolicyError(f"{self}: takes integer states (M,), got observations of shape {observations.shape}.")
         _check_index(self, "state", observations, self.table.shape[-2])
         if not self.stationary:
-            _check_index(self, "time", time, len(self.table))
+            _check_index(self, "time", time, len(self.table), "; pass probabilities for every time, or a shorter horizon")
         rows: Floats = self.table[observations] if self.stationary else self.table[time, observations]
         return rows
 
@@ -232,8 +234,8 @@ class ClassifierPolicy(Policy):
         return f"ClassifierPolicy({type(self.model).__name__})"
 
 
-def _check_index(policy: Policy, what: str, index: NDArray[Any], size: int) -> None:
+def _check_index(policy: Policy, what: str, index: NDArray[Any], size: int, mend: str = "") -> None:
     bad = (index < 0) | (index >= size)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        raise PolicyError(f"{policy}: {what} {index[row]} (row {row}) is outside the table, which has {size}.")
+        raise PolicyError(f"{policy}: {what} {index[row]} (row {row}) is outside the table, which has {size}{mend}.")

@@ -2,39 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from causalrl.checks import Bools, Floats, check_probability_rows, numeric
+from causalrl.checks import Bools, Floats, array_of, check_probability_rows, number, numeric, one_of, whole_number
 from causalrl.errors import DataError, EstimandError, PolicyError
 from causalrl.policies import PolicyLike, TabularPolicy, as_policy, policy_table
 
 Propensities = Literal["oracle"]
+Array = TypeVar("Array", bound=NDArray[Any])
+
+LONGEST_HORIZON = 1_000_000
+LONGEST_WAIT = 10_000_000
+"""Largest expected length of a trajectory that is sampled without a horizon."""
+MOST_TRAJECTORIES = 1_000_000_000
+MOST_RECORDS = 1_000_000
+"""Largest number of different records behind wrappers."""
+LARGEST_REWARD = 1e100
+"""Rewards and their noise up to here have finite sums and squares over any horizon."""
+ROUNDING = 1e-12
+"""Probabilities whose sum differs by less from 1 are taken as they are."""
 
 
 def check_count(field: str, number: int, least: int) -> None:
     """An integer of at least `least`."""
-    if not isinstance(number, int | np.integer) or number < least:
-        raise DataError(f"{field}: {number!r}; pass an integer of at least {least}.")
+    whole_number(field, number, least)
 
 
-def check_time(horizon: int | None, discount: float) -> None:
-    """A horizon is a whole number of steps, at least 1, or None; a discount lies in [0, 1]."""
-    if horizon is not None and (not isinstance(horizon, int | np.integer) or horizon < 1):
-        raise EstimandError(f"horizon: {horizon!r}; pass a whole number of steps, at least 1, or None for all of them.")
-    if not 0 <= discount <= 1:
-        raise EstimandError(f"discount: {discount} is outside [0, 1].")
+def check_time(horizon: int | None, discount: float, endless: bool = True) -> float:
+    """The discount, in [0, 1], as a float; the horizon is a number of steps, or None where the question may be endless."""
+    if horizon is not None or not endless:
+        whole_number("horizon", horizon, 1, EstimandError, most=LONGEST_HORIZON)
+    return number("discount", discount, 0, 1, EstimandError)
+
+
+def check_sample(n: int, seed: int) -> None:
+    """A number of trajectories, and a seed of any size."""
+    whole_number("n", n, 1, most=MOST_TRAJECTORIES)
+    whole_number("seed", seed, 0)
+
+
+def check_names(field: str, names: Any) -> tuple[str, ...]:
+    """Different names."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise DataError(f"{field}: {names!r}; pass a tuple of names, such as ('age',).")
+    given: dict[str, None] = {}
+    for name in names:
+        if not isinstance(name, str) or name in given:
+            wrong = "occurs twice" if isinstance(name, str) else "is no name"
+            raise DataError(f"{field}: {name!r} {wrong}; pass a tuple of different names, such as ('age',).")
+        given[str(name)] = None
+    return tuple(given)
 
 
 def check_flags(field: str, flags: ArrayLike, shape: tuple[int, ...]) -> Bools:
     """Booleans of a shape."""
-    given = np.array(flags)
+    given = np.array(array_of(field, flags))
     if given.shape != shape or given.dtype != bool:
         raise DataError(f"{field}: {given.dtype} of shape {given.shape}; pass flags, True or False, of shape {shape}.")
     return given
+
+
+def check_forbidden(forbidden: ArrayLike, shape: tuple[int, int]) -> Bools:
+    """(S, A) flags that leave an action in every state."""
+    flags = check_flags("forbidden", forbidden, shape)
+    if flags.all(axis=1).any():
+        state = np.flatnonzero(flags.all(axis=1))[0]
+        raise DataError(f"forbidden: state {state} has no action left; allow one, in terminal states too.")
+    return flags
 
 
 def check_allowed(policy: PolicyLike, tables: Floats, forbidden: Bools) -> None:
@@ -59,7 +97,7 @@ def check_start(initial: ArrayLike, terminal: Bools) -> Floats:
     if over.any():
         state = np.flatnonzero(over)[0]
         raise DataError(f"initial: terminal state {state} has probability {start[state]}; redraw starts that are over.")
-    return start
+    return normalized(start)
 
 
 def checked_tables(
@@ -78,7 +116,14 @@ def checked_tables(
             f"policy {policy}: its table has {rows} states and {columns} actions, the process has {n_records} and "
             f"{n_actions}; {mend}."
         )
-    return policy_table(policy, n_records, n_actions, horizon)
+    return normalized(policy_table(policy, n_records, n_actions, horizon))
+
+
+def normalized(rows: Floats) -> Floats:
+    """Rows (..., A) that sum to 1 up to a tolerance, divided by their sum unless that is 1 up to rounding."""
+    total = rows.sum(axis=-1, keepdims=True)
+    off = np.abs(total - 1) > ROUNDING
+    return np.where(off, rows / total, rows) if off.any() else rows
 
 
 def keeps_propensities(propensities: Propensities | None, shown: bool) -> bool:
@@ -87,6 +132,32 @@ def keeps_propensities(propensities: Propensities | None, shown: bool) -> bool:
     Raises:
         DataError: for anything but None and "oracle".
     """
-    if propensities not in (None, "oracle"):
-        raise DataError(f"propensities: {propensities!r}; pass 'oracle', or None for what the record shows.")
-    return shown or propensities == "oracle"
+    if propensities is not None:
+        one_of("propensities", propensities, get_args(Propensities))
+    return shown or propensities is not None
+
+
+class ReadOnly:
+    """An object whose arrays nobody can write to, nor those of its copies; `_freeze` makes them so."""
+
+    def _freeze(self) -> None:
+        for value in vars(self).values():
+            if isinstance(value, np.ndarray):
+                frozen(value)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._freeze()
+
+
+def frozen(array: Array) -> Array:
+    """The array, which nobody can write to from now on."""
+    array.flags.writeable = False
+    return array
+
+
+def frozen_matrix(matrix: Any) -> Any:
+    """A sparse matrix in compressed rows, whose arrays nobody can write to from now on."""
+    for array in (matrix.data, matrix.indices, matrix.indptr):
+        frozen(array)
+    return matrix

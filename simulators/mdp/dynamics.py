@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
-from causalrl.checks import PROBABILITY_TOLERANCE, Floats, Ints, check_finite, first_bad, integers, numeric
+from causalrl.checks import PROBABILITY_TOLERANCE, Floats, Ints, check_finite, first_bad, integers, numeric, whole_number
 from causalrl.errors import DataError
 from causalrl.kernels.jit import compiled
+from simulators.checks import LARGEST_REWARD, ROUNDING, ReadOnly, frozen, frozen_matrix
 
 
 @dataclass(frozen=True, eq=False)
-class Dynamics:
+class Dynamics(ReadOnly):
     """Where each (state, action) leads: compressed rows of successors, probabilities and rewards.
 
     Row s * n_actions + a holds the entries indptr[row] to indptr[row + 1] - 1. Stored zeros are dropped.
@@ -25,7 +26,7 @@ class Dynamics:
         n_states: S.
         indptr: (S * n_actions + 1,).
         successors: (nnz,) states.
-        probabilities: (nnz,), every row sums to 1.
+        probabilities: (nnz,), every row sums to 1: one that does so up to 1e-6 only is divided by its sum.
         rewards: (nnz,) paid on arrival.
 
     Raises:
@@ -39,6 +40,7 @@ class Dynamics:
     rewards: Floats
 
     def __post_init__(self) -> None:
+        whole_number("n_states", self.n_states, 1)
         indptr, successors = integers("indptr", self.indptr), integers("successors", self.successors)
         probabilities, rewards = numeric("probabilities", self.probabilities), numeric("rewards", self.rewards)
         if len(indptr) < 2 or (len(indptr) - 1) % self.n_states or indptr[0] != 0 or (np.diff(indptr) < 0).any():
@@ -46,15 +48,16 @@ class Dynamics:
         for field, entries in {"successors": successors, "probabilities": probabilities, "rewards": rewards}.items():
             if entries.shape != (indptr[-1],):
                 raise DataError(f"{field}: shape {entries.shape}, but indptr ends at {indptr[-1]}; pass one a transition.")
-        check_finite("rewards", rewards)
         row = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
         n_actions = (len(indptr) - 1) // self.n_states
-        _check_entries(row, successors, probabilities, self.n_states, n_actions)
+        total = _check_entries(row, successors, probabilities, rewards, self.n_states, n_actions)
         kept = probabilities > 0
         counts = np.bincount(row[kept], minlength=len(indptr) - 1)
+        chances = np.where(np.abs(total - 1) > ROUNDING, probabilities / total, probabilities)
         object.__setattr__(self, "indptr", np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
-        for field, entries in {"successors": successors, "probabilities": probabilities, "rewards": rewards}.items():
+        for field, entries in {"successors": successors, "probabilities": chances, "rewards": rewards}.items():
             object.__setattr__(self, field, entries[kept])
+        self._freeze()
 
     @classmethod
     def from_dense(cls, transitions: ArrayLike, rewards: ArrayLike) -> Dynamics:
@@ -81,24 +84,27 @@ class Dynamics:
     @cached_property
     def matrix(self) -> Any:
         """(S * A, S) transition matrix, a scipy CSR array."""
-        shape = (self.n_states * self.n_actions, self.n_states)
-        return csr_array((self.probabilities, self.successors, self.indptr), shape=shape)
+        return self._rows_of(self.probabilities)
 
     @cached_property
     def reward_matrix(self) -> Any:
         """(S * A, S) probability times reward of each transition, a scipy CSR array."""
-        return csr_array((self.probabilities * self.rewards, self.successors, self.indptr), shape=self.matrix.shape)
+        return self._rows_of(self.probabilities * self.rewards)
+
+    def _rows_of(self, entries: Floats) -> Any:
+        shape = (self.n_states * self.n_actions, self.n_states)
+        return frozen_matrix(csr_array((entries, self.successors, self.indptr), shape=shape))
 
     @cached_property
     def mean_rewards(self) -> Floats:
         """(S, A) expected reward of a decision."""
         means: Floats = np.asarray(self.reward_matrix.sum(axis=1), np.float64)
-        return means.reshape(self.n_states, self.n_actions)
+        return frozen(means.reshape(self.n_states, self.n_actions))
 
     @cached_property
     def cumulative(self) -> Floats:
         """(nnz,) cumulative probabilities within each row; the last one is exactly 1."""
-        return row_cumulative(self.indptr, self.probabilities)
+        return frozen(row_cumulative(self.indptr, self.probabilities))
 
     def reordered(self, order: Ints) -> Dynamics:
         """The same law with its entries in another order (nnz,), which keeps every row together."""
@@ -121,10 +127,17 @@ def row_cumulative(indptr: Ints, probabilities: Floats) -> Floats:
     return cumulative
 
 
-def _check_entries(row: Ints, successors: Ints, probabilities: Floats, n_states: int, n_actions: int) -> None:
+def _check_entries(row: Ints, successors: Ints, probabilities: Floats, rewards: Floats, n_states: int, n_actions: int) -> Floats:
+    """(nnz,) sum of the row of each entry."""
+
     def place(index: int) -> str:
         return f"state {index // n_actions}, action {index % n_actions}"
 
+    check_finite("rewards", rewards)
+    huge = np.abs(rewards) > LARGEST_REWARD
+    if huge.any():
+        entry = first_bad(huge)
+        raise DataError(f"rewards: {place(row[entry])} pays {rewards[entry]}; choose a unit with at most {LARGEST_REWARD:g}.")
     outside = (successors < 0) | (successors >= n_states)
     if outside.any():
         entry = first_bad(outside)
@@ -141,6 +154,7 @@ def _check_entries(row: Ints, successors: Ints, probabilities: Floats, n_states:
             f"transitions: the row of {place(index)} sums to {total[index]:.9g}, not 1. "
             "A terminal state needs a row too: let it stay."
         )
+    return np.asarray(total[row])
 
 
 def _stored_rewards(reward: Floats, shape: tuple[int, ...], rows: NDArray[Any], successors: NDArray[Any]) -> Floats:
