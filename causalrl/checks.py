@@ -145,6 +145,8 @@ def numeric(field: str, values: Any) -> Floats:
     given = array_of(field, values)
     if given.dtype.kind in "UST":
         raise DataError(f"{field}: not numeric ({given.dtype}); encode categories as numbers first.")
+    if given.dtype.kind == "c":
+        raise DataError(f"{field}: complex numbers; pass real ones.")
     try:
         return np.array(given, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from causalrl.checks import Floats
+from causalrl.checks import Floats, one_of
 from causalrl.data import End, Trajectories
 from causalrl.errors import EstimandError
 from causalrl.policies import PolicyLike, TabularPolicy
-from simulators.checks import Propensities, check_allowed, check_count, check_time, checked_tables, keeps_propensities
+from simulators.checks import Propensities, check_allowed, check_sample, check_time, checked_tables, keeps_propensities
 from simulators.mdp import planning
 from simulators.mdp.efficiency import efficiency_bound
 from simulators.mdp.noise import add_noise
@@ -44,10 +44,10 @@ class TabularSimulator(ABC):
     def mdp(self) -> TabularMDP:
         """The process itself."""
 
-    @cached_property
+    @property
     def views(self) -> Mapping[str, View]:
         """The views by name; "full" is the state."""
-        return {"full": View.full(self.mdp)}
+        return MappingProxyType({"full": self.mdp.full_view})
 
     @property
     def n_states(self) -> int:
@@ -59,17 +59,14 @@ class TabularSimulator(ABC):
         """A."""
         return self.mdp.dynamics.n_actions
 
-    def view(self, name: str | None = None) -> View:
-        """A view by name, the default one for None.
+    def view(self, name: str | None = None, field: str = "view") -> View:
+        """A view by name, the default one for None; `field` is what an error calls the name.
 
         Raises:
             EstimandError: naming the views that there are.
         """
-        name = self.default_view if name is None else name
         views = self.views
-        if name not in views:
-            raise EstimandError(f"view: {name!r} is unknown; pass one of {', '.join(map(repr, views))}.")
-        return views[name]
+        return views[one_of(field, self.default_view if name is None else name, views, EstimandError)]
 
     def sample(
         self,
@@ -104,15 +101,13 @@ class TabularSimulator(ABC):
             DataError: for n below 1 or a negative seed.
             EstimandError, PolicyError: as `value`.
         """
-        check_count("n", n, least=1)
-        check_count("seed", seed, least=0)
-        shown, seen, mdp = self.view(record), self.view(sees), self.mdp
+        check_sample(n, seed)
+        shown, seen, mdp = self.view(record, "record"), self.view(sees, "sees"), self.mdp
         kept = keeps_propensities(propensities, shown.determines(seen))
         tables = self.tables(policy, horizon, 1.0, sees)
         if horizon is None:
-            states = planning.reachable(mdp.dynamics, mdp.terminal, mdp.initial, tables[0])
-            planning.require_end(mdp.dynamics, mdp.terminal, tables[0], states, policy)
-        walks = sample_walks(mdp.draws, mdp.terminal, mdp.initial, tables, int(n), horizon, int(seed))
+            planning.require_short(mdp.dynamics, mdp.terminal, mdp.initial, tables[0], policy)
+        walks = sample_walks(mdp.draws, mdp.terminal, mdp.initial.copy(), tables, int(n), horizon, int(seed))
         codes = shown.codes
         assert codes is not None, "a simulator's own views have one record a state"
         return Trajectories.from_arrays(
@@ -142,13 +137,11 @@ class TabularSimulator(ABC):
                 a policy that never ends.
             PolicyError: for a policy that does not fit.
         """
-        mdp, tables = self.mdp, self.tables(policy, horizon, discount, sees)
+        mdp, tables, discount = self._asked(policy, horizon, discount, sees)
         if horizon is not None:
             *_, q = planning.backward_q(mdp.dynamics, mdp.terminal, tables, horizon, discount)
             return float(mdp.initial @ (tables[0] * q).sum(axis=1))
-        states = planning.reachable(mdp.dynamics, mdp.terminal, mdp.initial, tables[0])
-        if discount == 1:
-            planning.require_end(mdp.dynamics, mdp.terminal, tables[0], states, policy)
+        states = planning.visited(mdp.dynamics, mdp.terminal, mdp.initial, tables[0], discount, policy)
         return float(mdp.initial @ planning.stationary_values(mdp.dynamics, tables[0], states, discount))
 
     def q(self, policy: PolicyLike, horizon: int | None = None, discount: float = 1.0, *, sees: str | None = None) -> Floats:
@@ -160,11 +153,11 @@ class TabularSimulator(ABC):
         Raises:
             EstimandError, PolicyError: as `value`.
         """
-        mdp, tables = self.mdp, self.tables(policy, horizon, discount, sees)
+        mdp, tables, discount = self._asked(policy, horizon, discount, sees)
         if horizon is not None:
             return np.stack([*planning.backward_q(mdp.dynamics, mdp.terminal, tables, horizon, discount)][::-1])
         if discount == 1:
-            planning.require_end(mdp.dynamics, mdp.terminal, tables[0], ~mdp.terminal, policy)
+            planning.require_end(mdp.dynamics, mdp.terminal, tables[0], policy)
         values = planning.stationary_values(mdp.dynamics, tables[0], ~mdp.terminal, discount)
         return planning.backup(mdp.dynamics, mdp.terminal, values, discount)
 
@@ -179,17 +172,15 @@ class TabularSimulator(ABC):
         Raises:
             EstimandError, PolicyError: as `value`.
         """
-        mdp, tables = self.mdp, self.tables(policy, horizon, discount, sees)
+        mdp, tables, discount = self._asked(policy, horizon, discount, sees)
         if horizon is not None:
             return planning.forward_visits(mdp.dynamics, mdp.terminal, mdp.initial, tables, horizon, discount)
-        states = planning.reachable(mdp.dynamics, mdp.terminal, mdp.initial, tables[0])
-        if discount == 1:
-            planning.require_end(mdp.dynamics, mdp.terminal, tables[0], states, policy)
+        states = planning.visited(mdp.dynamics, mdp.terminal, mdp.initial, tables[0], discount, policy)
         visits = planning.stationary_visits(mdp.dynamics, tables[0], mdp.initial, states, discount)
         return np.asarray(visits[:, None] * tables[0])
 
     def optimal_policy(self, discount: float, horizon: int | None = None) -> TabularPolicy:
-        """A deterministic best policy of those that see the state; ties go to the lowest action.
+        """A deterministic best policy of those that see the state and take no forbidden action; ties go to the lowest action.
 
         At discount 1 without a horizon, where the lowest of the tied actions would never end, the lowest one that
         brings the end nearer is taken.
@@ -200,11 +191,10 @@ class TabularSimulator(ABC):
         Raises:
             EstimandError: as `value`, or at discount 1 for a state that cannot end, or a value without bound.
         """
-        check_time(horizon, discount)
-        mdp = self.mdp
+        mdp, discount = self.mdp, check_time(horizon, discount)
         if horizon is not None:
-            return TabularPolicy(planning.optimal_tables(mdp.dynamics, mdp.terminal, horizon, discount))
-        return TabularPolicy(planning.optimal_table(mdp.dynamics, mdp.terminal, discount))
+            return TabularPolicy(planning.optimal_tables(mdp.dynamics, mdp.terminal, horizon, discount, mdp.forbidden))
+        return TabularPolicy(planning.optimal_table(mdp.dynamics, mdp.terminal, discount, mdp.forbidden))
 
     def variance(self, policy: PolicyLike, horizon: int, discount: float = 1.0, *, sees: str | None = None) -> float:
         """Exact variance of the return over a finite horizon, reward noise included; see `returns.return_variance`.
@@ -212,7 +202,7 @@ class TabularSimulator(ABC):
         Raises:
             EstimandError, PolicyError: as `value`.
         """
-        mdp, tables = self.mdp, self.tables(policy, horizon, discount, sees)
+        mdp, tables, discount = self._asked(policy, horizon, discount, sees, endless=False)
         return return_variance(mdp.dynamics, mdp.terminal, mdp.initial, tables, horizon, discount, mdp.reward_noise**2)
 
     def return_distribution(
@@ -224,7 +214,7 @@ class TabularSimulator(ABC):
             EstimandError: as `value`, for a process with reward noise, and where too many returns are possible.
             PolicyError: as `value`.
         """
-        mdp, tables = self.mdp, self.tables(policy, horizon, discount, sees)
+        mdp, tables, discount = self._asked(policy, horizon, discount, sees, endless=False)
         if mdp.reward_noise:
             raise EstimandError("return_distribution: with reward noise the return is no discrete one; use value and variance.")
         return return_distribution(mdp.dynamics, mdp.terminal, mdp.initial, tables, horizon, discount)
@@ -249,7 +239,7 @@ class TabularSimulator(ABC):
             EstimandError: for another model, or as `value`.
             PolicyError: as `value`.
         """
-        mdp = self.mdp
+        mdp, discount = self.mdp, check_time(horizon, discount, endless=False)
         to, by = self.tables(target, horizon, discount), self.tables(behavior, horizon, discount)
         return efficiency_bound(mdp.dynamics, mdp.terminal, mdp.initial, to, by, horizon, discount, model, mdp.reward_noise**2)
 
@@ -281,9 +271,16 @@ class TabularSimulator(ABC):
             EstimandError, PolicyError: as `value`.
         """
         check_time(horizon, discount)
-        view = self.view(sees)
+        view = self.view(sees, "sees")
         others = {name: other.n_records for name, other in self.views.items() if other is not view}
         tables = view.lift(checked_tables(policy, view.n_records, self.n_actions, horizon, others))
         if self.mdp.forbidden is not None:
             check_allowed(policy, tables, self.mdp.forbidden)
         return tables
+
+    def _asked(
+        self, policy: PolicyLike, horizon: int | None, discount: float, sees: str | None, endless: bool = True
+    ) -> tuple[TabularMDP, Floats, float]:
+        """What an exact answer needs: the process, the policy as tables and the discount as a float."""
+        discount = check_time(horizon, discount, endless)
+        return self.mdp, self.tables(policy, horizon, discount, sees), discount

@@ -45,8 +45,8 @@ def check_sample(n: int, seed: int) -> None:
     whole_number("seed", seed, 0)
 
 
-def check_names(field: str, names: Any) -> tuple[str, ...]:
-    """Different names."""
+def check_names(field: str, names: Any, count: int | None = None) -> tuple[str, ...]:
+    """Different names, as many as `count` or none."""
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise DataError(f"{field}: {names!r}; pass a tuple of names, such as ('age',).")
     given: dict[str, None] = {}
@@ -55,6 +55,8 @@ def check_names(field: str, names: Any) -> tuple[str, ...]:
             wrong = "occurs twice" if isinstance(name, str) else "is no name"
             raise DataError(f"{field}: {name!r} {wrong}; pass a tuple of different names, such as ('age',).")
         given[str(name)] = None
+    if count is not None and len(given) not in (0, count):
+        raise DataError(f"{field}: {len(given)} names for {count}; pass one each, or none.")
     return tuple(given)
 
 

@@ -14,10 +14,11 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from causalrl.checks import Bools, Floats
-from causalrl.errors import DataError, missing_extra
+from causalrl.checks import Bools, Floats, one_of
+from causalrl.errors import missing_extra
 from causalrl.policies import TabularPolicy
 from simulators.base import TabularSimulator
+from simulators.checks import frozen
 from simulators.tabular import TabularMDP
 
 Inadmissible = Literal["mean", "terminate", "raise_exception"]
@@ -40,7 +41,7 @@ class ICUSepsis(TabularSimulator):
             "mean": as the average of the state's admissible actions.
             "terminate": the patient dies.
             "raise_exception": a policy that could take one is refused; `optimal_policy` takes admissible actions only, and
-            `q` of the others is below 0, which is below every value.
+            `q` of the others is 0, that of death.
 
     Raises:
         DataError: for another mode.
@@ -57,16 +58,12 @@ class ICUSepsis(TabularSimulator):
     inadmissible: Inadmissible = "mean"
 
     def __post_init__(self) -> None:
-        if self.inadmissible not in get_args(Inadmissible):
-            raise DataError(f"inadmissible: {self.inadmissible!r}; pass 'mean', 'terminate' or 'raise_exception'.")
+        one_of("inadmissible", self.inadmissible, get_args(Inadmissible))
         assets_path()
 
     @property
     def mdp(self) -> TabularMDP:
-        """The process, with the 47 coordinates of the cluster centres as state features.
-
-        For "raise_exception" a forbidden action leads to death and costs 1 here, so that no plan takes it.
-        """
+        """The process, with the 47 coordinates of the cluster centres as state features."""
         return _process(assets_path(), self.inadmissible)
 
     @property
@@ -108,8 +105,6 @@ def _process(assets: Path, inadmissible: Inadmissible) -> TabularMDP:
     if inadmissible != "mean":
         transitions[forbidden] = states == DEATH
     rewards = (states == SURVIVAL).astype(float)
-    if inadmissible == "raise_exception":
-        rewards = np.where(forbidden[..., None], -1.0, rewards)
     refused = forbidden if inadmissible == "raise_exception" else None
     return TabularMDP(transitions, rewards, initial, np.isin(states, TERMINAL), state_features=centres, forbidden=refused)
 
@@ -121,7 +116,7 @@ def _admissible(assets: Path) -> Bools:
     admissible = np.zeros((N_STATES, N_ACTIONS), bool)
     for state, line in enumerate(lines[1:]):
         admissible[state, [int(action) for action in line.split()]] = True
-    return admissible
+    return frozen(admissible)
 
 
 @cache

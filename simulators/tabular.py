@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from causalrl.checks import Bools, Floats, matrix
+from causalrl.checks import Bools, Floats, matrix, number
 from causalrl.errors import DataError
 from simulators.base import TabularSimulator
-from simulators.checks import check_flags, check_start
+from simulators.checks import LARGEST_REWARD, ReadOnly, check_flags, check_forbidden, check_names, check_start
 from simulators.mdp.draws import Draws, build_draws
 from simulators.mdp.dynamics import Dynamics
+from simulators.views import View
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
-class TabularMDP(TabularSimulator):
+class TabularMDP(ReadOnly, TabularSimulator):
     """A process with S states and A actions; rewards are paid on arrival, and nothing follows a terminal state.
 
     Attributes:
@@ -113,23 +114,16 @@ class TabularMDP(TabularSimulator):
         features = None if state_features is None else matrix("state_features", state_features)
         if features is not None and len(features) != n_states:
             raise DataError(f"state_features: {len(features)} rows for {n_states} states; pass one row a state.")
-        for field, names, count in (
-            ("feature_names", feature_names, 0 if features is None else features.shape[1]),
-            ("state_names", state_names, n_states),
-        ):
-            if len(names) not in (0, count):
-                raise DataError(f"{field}: {len(names)} names for {count}; pass one each, or none.")
-        if not 0 <= reward_noise < np.inf:
-            raise DataError(f"reward_noise: {reward_noise}; pass a standard deviation, 0 or more.")
+        width, shape = 0 if features is None else features.shape[1], (n_states, dynamics.n_actions)
         object.__setattr__(self, "dynamics", dynamics)
         object.__setattr__(self, "initial", check_start(initial, flags))
         object.__setattr__(self, "terminal", flags)
         object.__setattr__(self, "state_features", features)
-        object.__setattr__(self, "feature_names", tuple(map(str, feature_names)))
-        object.__setattr__(self, "state_names", tuple(map(str, state_names)))
-        object.__setattr__(self, "reward_noise", float(reward_noise))
-        shape = (n_states, dynamics.n_actions)
-        object.__setattr__(self, "forbidden", None if forbidden is None else check_flags("forbidden", forbidden, shape))
+        object.__setattr__(self, "feature_names", check_names("feature_names", feature_names, width))
+        object.__setattr__(self, "state_names", check_names("state_names", state_names, n_states))
+        object.__setattr__(self, "reward_noise", number("reward_noise", reward_noise, 0, LARGEST_REWARD))
+        object.__setattr__(self, "forbidden", None if forbidden is None else check_forbidden(forbidden, shape))
+        self._freeze()
 
     def __repr__(self) -> str:
         size = f"n_states={self.n_states}, n_actions={self.n_actions}"
@@ -139,6 +133,11 @@ class TabularMDP(TabularSimulator):
     def mdp(self) -> TabularMDP:
         """The process itself."""
         return self
+
+    @cached_property
+    def full_view(self) -> View:
+        """The view of the whole state."""
+        return View.full(self)
 
     @cached_property
     def draws(self) -> Draws:
@@ -161,4 +160,5 @@ class TabularMDP(TabularSimulator):
         other = TabularMDP.__new__(TabularMDP)
         for item in fields(self):
             object.__setattr__(other, item.name, changed.get(item.name, getattr(self, item.name)))
+        other._freeze()
         return other

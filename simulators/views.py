@@ -12,13 +12,14 @@ from scipy.sparse import csr_array, eye_array
 
 from causalrl.checks import Floats, Ints
 from causalrl.errors import DataError
+from simulators.checks import MOST_RECORDS, ReadOnly, frozen, frozen_matrix
 
 if TYPE_CHECKING:
     from simulators.tabular import TabularMDP
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class View(ReadOnly):
     """The law of a record r, one of R, given the state s, one of S: fresh at every step, given the state of that step.
 
     A policy pi(a | r) that sees the record is the policy sum over r of channel(s, r) pi(a | r) of the state, so its value
@@ -33,6 +34,10 @@ class View:
     channel: Any
     features: Floats | None
     feature_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        frozen_matrix(self.channel)
+        self._freeze()
 
     @classmethod
     def full(cls, mdp: TabularMDP) -> View:
@@ -49,7 +54,7 @@ class View:
         """(S,) the record of each state, or None where a state has several."""
         if (np.diff(self.channel.indptr) != 1).any():
             return None
-        return np.asarray(self.channel.indices, np.int64)
+        return frozen(np.asarray(self.channel.indices, np.int64))
 
     @cached_property
     def is_full(self) -> bool:
@@ -103,7 +108,16 @@ class View:
         Args:
             branches: pairs of probabilities (R,) and changed features (R, d'), whose probabilities sum to 1 in each record.
             names: d' names; as before by default.
+
+        Raises:
+            DataError: where a state would have too many records.
         """
+        count = self.n_records * len(branches)
+        if count > MOST_RECORDS:
+            raise DataError(
+                f"variables: {count} records that differ in {', '.join(self.feature_names)}, more than {MOST_RECORDS}; "
+                "corrupt fewer variables, or hide some of them first."
+            )
         rows = np.concatenate([features for _, features in branches])
         weights = np.concatenate([probabilities for probabilities, _ in branches])
         possible = weights > 0

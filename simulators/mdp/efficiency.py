@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalrl.checks import Bools, Floats
+from causalrl.checks import Bools, Floats, one_of
 from causalrl.errors import EstimandError, WeightOverflowError
 from simulators.mdp.dynamics import Dynamics
 from simulators.mdp.planning import forward_visits
@@ -75,8 +75,7 @@ def efficiency_bound(
         0.32
     """
     check_process(horizon, discount, reward_variance)
-    if model not in _UNCERTAINTY:
-        raise EstimandError(f"model: {model!r}; pass {', '.join(map(repr, _UNCERTAINTY))}.")
+    one_of("model", model, _UNCERTAINTY, EstimandError)
     values = state_values(dynamics, terminal, target, horizon, discount)
     problem = _Problem(dynamics, terminal, initial, target, behavior, values, discount, reward_variance)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # _total refuses what is not finite

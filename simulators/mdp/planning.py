@@ -6,15 +6,17 @@ Source: Puterman (1994), Markov Decision Processes, chapters 4 (finite horizon),
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array, eye_array
-from scipy.sparse.linalg import spsolve
+from scipy.sparse.linalg import MatrixRankWarning, spsolve
 
 from causalrl.checks import Bools, Floats, Ints
 from causalrl.errors import EstimandError
+from simulators.checks import LONGEST_WAIT
 from simulators.mdp.dynamics import Dynamics
 
 TIE = 1e-10
@@ -22,6 +24,12 @@ TIE = 1e-10
 
 DENSE_STATES = 4000
 """Up to this many live states a dense solve is faster than a sparse one."""
+
+MOST_STEPS = 1e10
+"""Sums over all time are refused beyond: rounded to 16 digits, the probabilities no longer tell how long a process goes on."""
+
+FEW_STEPS = 8
+"""Steps after which the length of a process is bounded before it is computed."""
 
 
 def transition_matrix(dynamics: Dynamics, table: Floats) -> Any:
@@ -72,9 +80,55 @@ def forward_visits(dynamics: Dynamics, terminal: Bools, initial: Floats, tables:
     return visits
 
 
-def reachable(dynamics: Dynamics, terminal: Bools, initial: Floats, table: Floats) -> Bools:
-    """(S,) live states that the policy visits."""
-    forward = transition_matrix(dynamics, table).T
+def visited(dynamics: Dynamics, terminal: Bools, initial: Floats, table: Floats, discount: float, policy: object) -> Bools:
+    """(S,) live states that the policy visits; undiscounted, it must end from each of them.
+
+    Raises:
+        EstimandError: naming a state from which it does not.
+    """
+    step = transition_matrix(dynamics, table)
+    states = _reachable(step, terminal, initial)
+    if discount == 1:
+        _require_end(step, terminal, states, policy)
+    return states
+
+
+def require_end(dynamics: Dynamics, terminal: Bools, table: Floats, policy: object) -> None:
+    """A total over all time, undiscounted, from any live state needs a policy that ends.
+
+    Raises:
+        EstimandError: naming a state from which it does not.
+    """
+    _require_end(transition_matrix(dynamics, table), terminal, ~terminal, policy)
+
+
+def require_short(dynamics: Dynamics, terminal: Bools, initial: Floats, table: Floats, policy: object) -> None:
+    """Sampling without a horizon needs trajectories whose end can be waited for.
+
+    A process that goes on for m more steps with probability p at most, whatever the state, has an expected length of
+    m / (1 - p) at most; only where that says too little is the length computed.
+
+    Raises:
+        EstimandError: for a policy that never ends, or only after more than 10^7 steps on average.
+    """
+    step = transition_matrix(dynamics, table)
+    states = _reachable(step, terminal, initial)
+    _require_end(step, terminal, states, policy)
+    goes_on = states.astype(float)
+    for _ in range(FEW_STEPS):
+        goes_on = states * (step @ goes_on)
+    if LONGEST_WAIT * (1 - goes_on.max()) >= FEW_STEPS:
+        return
+    length = stationary_visits(dynamics, table, initial, states, 1.0).sum()
+    if length > LONGEST_WAIT:
+        raise EstimandError(
+            f"horizon: under {policy} a trajectory has {length:.3g} steps on average, more than {LONGEST_WAIT}; pass horizon=H."
+        )
+
+
+def _reachable(step: Any, terminal: Bools, initial: Floats) -> Bools:
+    """(S,) live states that are visited."""
+    forward = step.T
     seen = np.zeros(len(terminal), bool)
     frontier = (initial > 0) & ~terminal
     while frontier.any():
@@ -83,9 +137,8 @@ def reachable(dynamics: Dynamics, terminal: Bools, initial: Floats, table: Float
     return seen
 
 
-def never_ending(dynamics: Dynamics, terminal: Bools, table: Floats) -> Bools:
-    """(S,) states from which the policy cannot reach a terminal state."""
-    step = transition_matrix(dynamics, table)
+def _never_ending(step: Any, terminal: Bools) -> Bools:
+    """(S,) states from which no terminal state can be reached."""
     ends, count = terminal, -1
     while count != ends.sum():
         count = ends.sum()
@@ -93,13 +146,8 @@ def never_ending(dynamics: Dynamics, terminal: Bools, table: Floats) -> Bools:
     return ~ends
 
 
-def require_end(dynamics: Dynamics, terminal: Bools, table: Floats, states: Bools, policy: object) -> None:
-    """A total over all time, undiscounted, needs a policy that ends from each of these states.
-
-    Raises:
-        EstimandError: naming a state from which it does not.
-    """
-    stuck = states & never_ending(dynamics, terminal, table)
+def _require_end(step: Any, terminal: Bools, states: Bools, policy: object) -> None:
+    stuck = states & _never_ending(step, terminal)
     if stuck.any():
         raise EstimandError(
             f"horizon: from state {np.flatnonzero(stuck)[0]} the process never ends under {policy}, so "
@@ -117,18 +165,18 @@ def one_hot(actions: Ints, n_actions: int) -> Floats:
     return np.eye(n_actions)[actions]
 
 
-def optimal_tables(dynamics: Dynamics, terminal: Bools, horizon: int, discount: float) -> Floats:
-    """(H, S, A) best policy of a finite horizon, by backward induction."""
+def optimal_tables(dynamics: Dynamics, terminal: Bools, horizon: int, discount: float, forbidden: Bools | None = None) -> Floats:
+    """(H, S, A) best policy of a finite horizon, by backward induction; `forbidden` (S, A) actions are never taken."""
     tables = np.empty((horizon, dynamics.n_states, dynamics.n_actions))
     values = np.zeros(dynamics.n_states)
     for t in reversed(range(horizon)):
-        q = backup(dynamics, terminal, values, discount)
+        q = _of_allowed(backup(dynamics, terminal, values, discount), forbidden)
         tables[t], values = one_hot(lowest_best(q), dynamics.n_actions), q.max(axis=1)
     return tables
 
 
-def optimal_table(dynamics: Dynamics, terminal: Bools, discount: float) -> Floats:
-    """(S, A) best stationary policy, by policy iteration from the uniform one.
+def optimal_table(dynamics: Dynamics, terminal: Bools, discount: float, forbidden: Bools | None = None) -> Floats:
+    """(S, A) best stationary policy, by policy iteration from the uniform one; `forbidden` (S, A) actions are never taken.
 
     An action changes only where that is strictly better: so at discount 1, where values exist only for policies that
     end, every iterate ends if the first does.
@@ -136,20 +184,25 @@ def optimal_table(dynamics: Dynamics, terminal: Bools, discount: float) -> Float
     Raises:
         EstimandError: at discount 1, for a state that cannot reach the end or a total reward without bound.
     """
-    table = np.full((dynamics.n_states, dynamics.n_actions), 1.0 / dynamics.n_actions)
+    allowed = np.ones((dynamics.n_states, dynamics.n_actions)) if forbidden is None else (~forbidden).astype(float)
+    table = allowed / allowed.sum(axis=1, keepdims=True)
     while True:
         if discount == 1:
-            _require_end(dynamics, terminal, table)
+            _require_plan(transition_matrix(dynamics, table), terminal)
         values = stationary_values(dynamics, table, ~terminal, discount)
-        q = backup(dynamics, terminal, values, discount)
+        q = _of_allowed(backup(dynamics, terminal, values, discount), forbidden)
         better = q.max(axis=1) > values + TIE * (1 + np.abs(values))
         if not better.any():
             break
         table[better] = one_hot(lowest_best(q[better]), dynamics.n_actions)
     greedy = one_hot(lowest_best(q), dynamics.n_actions)
-    if discount < 1 or not never_ending(dynamics, terminal, greedy).any():
+    if discount < 1 or not _never_ending(transition_matrix(dynamics, greedy), terminal).any():
         return greedy
     return one_hot(_ending_best(dynamics, terminal, q), dynamics.n_actions)
+
+
+def _of_allowed(q: Floats, forbidden: Bools | None) -> Floats:
+    return q if forbidden is None else np.where(forbidden, -np.inf, q)
 
 
 def _ending_best(dynamics: Dynamics, terminal: Bools, q: Floats) -> Ints:
@@ -168,8 +221,8 @@ def _best(q: Floats) -> Bools:
     return np.asarray(q >= top - TIE * (1 + np.abs(top)))
 
 
-def _require_end(dynamics: Dynamics, terminal: Bools, table: Floats) -> None:
-    stuck = never_ending(dynamics, terminal, table)
+def _require_plan(step: Any, terminal: Bools) -> None:
+    stuck = _never_ending(step, terminal)
     if stuck.any():
         raise EstimandError(
             f"optimal_policy: from state {np.flatnonzero(stuck)[0]} the process never ends, or not under the best "
@@ -178,7 +231,20 @@ def _require_end(dynamics: Dynamics, terminal: Bools, table: Floats) -> None:
 
 
 def _solve(step: Any, right: Floats, discount: float) -> Floats:
-    """x = right + discount step x."""
-    if len(right) > DENSE_STATES:
-        return np.asarray(spsolve((eye_array(len(right)) - discount * step).tocsc(), right))
-    return np.linalg.solve(np.eye(len(right)) - discount * step.toarray(), right)
+    """x = right + discount step x.
+
+    Raises:
+        EstimandError: where the process goes on for too long, as far as the numbers tell.
+    """
+    try:
+        if len(right) > DENSE_STATES:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", MatrixRankWarning)
+                solution = np.asarray(spsolve((eye_array(len(right)) - discount * step).tocsc(), right))
+        else:
+            solution = np.linalg.solve(np.eye(len(right)) - discount * step.toarray(), right)
+    except np.linalg.LinAlgError:
+        solution = np.full(len(right), np.nan)
+    if not (np.abs(solution) <= MOST_STEPS * np.abs(right).sum()).all():
+        raise EstimandError("horizon: the process practically never ends; pass horizon=H, or a smaller discount.")
+    return solution

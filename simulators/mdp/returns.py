@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import coo_array, csr_array
 
-from causalrl.checks import Bools, Floats, Ints
+from causalrl.checks import Bools, Floats, Ints, check_finite, check_probability_rows, number, numeric
 from causalrl.errors import DataError, EstimandError
-from simulators.checks import check_time
+from simulators.checks import ReadOnly, check_time
 from simulators.mdp.dynamics import Dynamics
 from simulators.mdp.planning import backup, forward_visits
 
@@ -28,12 +28,15 @@ MOST_ATOMS = 200_000
 
 
 @dataclass(frozen=True, eq=False)
-class ReturnDistribution:
+class ReturnDistribution(ReadOnly):
     """The exact discrete distribution of a return.
 
     Attributes:
         values: (K,) possible returns, increasing, in units of reward.
         probabilities: (K,) positive, sum 1.
+
+    Raises:
+        DataError: for values that do not increase, or probabilities that are no distribution.
 
     Example:
         >>> import numpy as np
@@ -46,6 +49,18 @@ class ReturnDistribution:
 
     values: Floats
     probabilities: Floats
+
+    def __post_init__(self) -> None:
+        values, probabilities = numeric("values", self.values), numeric("probabilities", self.probabilities)
+        check_finite("values", values)
+        if values.ndim != 1 or not (np.diff(values) > 0).all():
+            raise DataError("values: pass different returns in increasing order, (K,).")
+        if probabilities.shape != values.shape:
+            raise DataError(f"probabilities: shape {probabilities.shape} for {len(values)} values; pass one each.")
+        check_probability_rows("probabilities", probabilities[None])
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "probabilities", probabilities)
+        self._freeze()
 
     @property
     def mean(self) -> float:
@@ -72,7 +87,7 @@ class ReturnDistribution:
         Raises:
             DataError: for p outside [0, 1].
         """
-        levels = np.asarray(p, np.float64)
+        levels = np.asarray(numeric("p", [p])[0])
         if not ((levels >= 0) & (levels <= 1)).all():
             raise DataError(f"p: {p!r} is not in [0, 1]; pass probabilities, such as 0.05 for the fifth percentile.")
         upto = np.cumsum(self.probabilities)
@@ -91,8 +106,8 @@ class ReturnDistribution:
         Raises:
             DataError: for alpha outside (0, 1].
         """
-        if not 0 < alpha <= 1:
-            raise DataError(f"alpha: {alpha} is outside (0, 1]; pass the share of worst returns to average, such as 0.05.")
+        if number("alpha", alpha, 0, 1) == 0:
+            raise DataError("alpha: 0; pass the share of worst returns to average, such as 0.05.")
         below = np.append(0.0, np.cumsum(self.probabilities[:-1]))
         share = np.clip(alpha - below, 0.0, self.probabilities)
         return float(self.values @ share / share.sum())
@@ -139,13 +154,10 @@ def return_variance(
     return start_variance(initial, values[0]) + float((visits * (variances + (q - values[:-1, :, None]) ** 2)).sum())
 
 
-def check_process(horizon: int | None, discount: float, reward_variance: float = 0.0) -> None:
+def check_process(horizon: int, discount: float, reward_variance: float = 0.0) -> None:
     """A finite horizon, a discount in [0, 1] and a variance of the reward noise that is one."""
-    if horizon is None:
-        raise EstimandError("horizon: None; this needs a finite one, pass horizon=H.")
-    check_time(horizon, discount)
-    if not 0 <= reward_variance < np.inf:
-        raise DataError(f"reward_variance: {reward_variance}; pass the variance of the reward noise, a number from 0.")
+    check_time(horizon, discount, endless=False)
+    number("reward_variance", reward_variance, 0)
 
 
 def state_values(dynamics: Dynamics, terminal: Bools, tables: Floats, horizon: int, discount: float) -> Floats:

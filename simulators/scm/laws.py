@@ -127,6 +127,8 @@ def logged_entries(data: Trajectories, process: TabularMDP, law: Law) -> Ints:
 
 
 def _check_record(data: Trajectories, process: TabularMDP) -> None:
+    if not isinstance(data, Trajectories):
+        raise DataError(f"data: {data!r}; pass Trajectories of the process, as sample returns them.")
     if not data.tabular or data.n_states != process.n_states:
         seen = f"{data.n_states} states" if data.tabular else f"vectors of {data.observations.shape[1]} columns"
         raise DataError(

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from causalrl.checks import Floats, Ints
+from causalrl.checks import Floats, Ints, whole_number
 from causalrl.data import End, Trajectories
 from causalrl.errors import EstimandError
 from causalrl.kernels.rng import derive_seed
 from causalrl.policies import PolicyLike
 from simulators.base import TabularSimulator
-from simulators.checks import check_count
+from simulators.checks import MOST_TRAJECTORIES, check_sample, check_time, frozen
 from simulators.mdp.sampling import cumulative_rows
 from simulators.scm.kernels import Law, follow
 from simulators.scm.laws import factor_law, gumbel_law, logged_entries
@@ -154,9 +154,9 @@ class StructuralModel:
             EstimandError: for a horizon below 1 or an unknown view.
             PolicyError: for a policy that does not fit.
         """
-        check_count("samples", samples, least=1)
-        check_count("seed", seed, least=0)
         logged = logged_entries(data, self.simulator.mdp, self._law)
+        whole_number("samples", samples, 1, most=MOST_TRAJECTORIES // data.n)
+        whole_number("seed", seed, 0)
         steps = int(data.lengths.max()) if horizon is None else horizon
         tables = self.simulator.tables(policy, steps, sees=sees)
         key = np.uint64(derive_seed(seed, "counterfactual"))
@@ -195,15 +195,13 @@ class StructuralModel:
             >>> bool((treated >= untreated).all())  # nobody is harmed, in this structural model
             True
         """
-        check_count("n", n, least=1)
-        check_count("seed", seed, least=0)
-        if horizon is None:
-            raise EstimandError("horizon: None; pass a number of steps.")
+        check_sample(n, seed)
+        check_time(horizon, 1.0, endless=False)
         tables = self.simulator.tables(policy, horizon, sees=sees)
         uniforms = np.random.default_rng(derive_seed(seed, "start")).random(n)
         starts = np.searchsorted(cumulative_rows(self.simulator.mdp.initial), uniforms, side="right")
         key = np.uint64(derive_seed(seed, "structural"))
-        no_record = np.empty(0, np.int64), np.zeros(n + 1, np.int64)
+        no_record = np.empty(0, np.int64), frozen(np.zeros(n + 1, np.int64))
         taken, offsets = self._follow(key, 1, starts, horizon, tables, *no_record)
         return self._trajectories(taken, offsets, tables, np.arange(n), np.arange(n))
 
@@ -211,13 +209,15 @@ class StructuralModel:
         self, key: np.uint64, samples: int, starts: Ints, horizon: int, tables: Floats, logged: Ints, logged_offsets: Ints
     ) -> tuple[Ints, Ints]:
         """Entries taken by all trajectories, and their offsets: one pass counts the steps and a second one writes them."""
-        n = len(starts) * samples
+        n, law = len(starts) * samples, self._law
+        for array in law:
+            frozen(array)
         walks = (cumulative_rows(tables), logged, logged_offsets)
         nothing = np.zeros(n + 1, np.int64), np.empty(0, np.int64)
-        lengths = follow(key, samples, starts, np.full(n, horizon), *walks, *nothing, self._law)
+        lengths = follow(key, samples, starts, np.full(n, horizon), *walks, *nothing, law)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         taken = np.empty(offsets[-1], np.int64)
-        follow(key, samples, starts, lengths, *walks, offsets, taken, self._law)
+        follow(key, samples, starts, lengths, *walks, offsets, taken, law)
         return taken, offsets
 
     def _trajectories(self, taken: Ints, offsets: Ints, tables: Floats, ids: Ints, clusters: Ints) -> Trajectories:

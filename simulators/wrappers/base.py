@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from numbers import Real
 
-from causalrl.errors import DataError
 from simulators.base import TabularSimulator
 from simulators.wrappers.recorded import Recorded
 
@@ -37,9 +35,3 @@ class Wrapper(ABC):
         if not isinstance(process, Recorded):
             process = Recorded(simulator, (), simulator.view())
         return replace(self.alter(process), wrappers=(*process.wrappers, self))
-
-
-def check_knob(field: str, number: float, most: float, least: float = 0.0) -> None:
-    """A number between two others."""
-    if isinstance(number, bool) or not isinstance(number, Real) or not least <= number <= most:
-        raise DataError(f"{field}: {number!r}; pass a number from {least:g} to {most:g}.")

@@ -7,15 +7,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from causalrl.checks import numeric
+from causalrl.checks import first_bad, number, numeric
 from causalrl.errors import DataError
+from simulators.checks import ReadOnly
 from simulators.views import View
-from simulators.wrappers.base import Wrapper, check_knob
+from simulators.wrappers.base import Wrapper
 from simulators.wrappers.recorded import Recorded
 
+MOST_STRENGTH = 1e6
 
-@dataclass(frozen=True, eq=False)
-class Censored(Wrapper):
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Censored(ReadOnly, Wrapper):
     """Patients are lost to follow-up after a step, with a known probability; their record ends as CENSORED.
 
     A step that ends the process, or is the last one before the horizon, loses nobody. The final record is that of the state
@@ -31,9 +34,15 @@ class Censored(Wrapper):
     hazard: ArrayLike
 
     def __post_init__(self) -> None:
-        hazard = numeric("hazard", np.atleast_1d(self.hazard))
-        if not ((hazard >= 0) & (hazard < 1)).all():
-            raise DataError(f"hazard: {self.hazard!r}; pass a probability in [0, 1) of a loss after each step.")
+        hazard = numeric("hazard", [self.hazard])[0]
+        if hazard.ndim not in (0, 2):
+            raise DataError(f"hazard: shape {hazard.shape}; pass one number, or (S, A) for every state and action.")
+        bad = ~((hazard >= 0) & (hazard < 1))
+        if bad.any():
+            where = f"row {first_bad(bad)} is {hazard[first_bad(bad)]}" if hazard.ndim else f"{self.hazard!r}"
+            raise DataError(f"hazard: {where}; pass a probability in [0, 1) of a loss after each step.")
+        object.__setattr__(self, "hazard", hazard if hazard.ndim else number("hazard", self.hazard, 0, 1))
+        self._freeze()
 
     @property
     def neutral(self) -> bool:
@@ -42,11 +51,21 @@ class Censored(Wrapper):
 
     def alter(self, process: Recorded) -> Recorded:
         """One more way to be lost."""
-        shape, hazard = (process.n_states, process.n_actions), numeric("hazard", np.atleast_1d(self.hazard))
-        if hazard.shape not in ((1,), shape):
-            raise DataError(f"hazard: shape {hazard.shape}; pass one number, or {shape} for every state and action.")
-        stays = 1.0 - np.broadcast_to(hazard, shape)
+        shape = process.n_states, process.n_actions
+        if np.shape(self.hazard) not in ((), shape):
+            raise DataError(f"hazard: shape {np.shape(self.hazard)}; pass one number, or {shape} for every state and action.")
+        stays = 1.0 - np.broadcast_to(np.asarray(self.hazard, float), shape)
         return replace(process, hazard=1.0 - stays * (1.0 if process.hazard is None else 1.0 - process.hazard))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Censored) and np.array_equal(self.hazard, other.hazard)
+
+    def __hash__(self) -> int:
+        return hash(np.asarray(self.hazard).tobytes())
+
+    def __repr__(self) -> str:
+        hazard = f"<{' x '.join(map(str, np.shape(self.hazard)))} probabilities>" if np.ndim(self.hazard) else self.hazard
+        return f"Censored(hazard={hazard})"
 
 
 @dataclass(frozen=True)
@@ -57,18 +76,18 @@ class CovariateShift(Wrapper):
     target population. Its start distribution is that of the cohort times exp(strength x), x the variable, normalised.
 
     Args:
-        strength: log density ratio of the two populations a unit of the variable.
+        strength: log density ratio of the two populations a unit of the variable, from -10^6 to 10^6.
         variable: a feature of the state, hidden or not.
 
     Raises:
-        DataError: for a strength that is not finite; for an unknown variable once it is put around a simulator.
+        DataError: for a strength out of range or no name; for an unknown variable once it is put around a simulator.
     """
 
     strength: float
     variable: str
 
     def __post_init__(self) -> None:
-        check_knob("strength", self.strength, np.finfo(float).max, least=-np.finfo(float).max)
+        object.__setattr__(self, "strength", number("strength", self.strength, -MOST_STRENGTH, MOST_STRENGTH))
 
     @property
     def neutral(self) -> bool:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from causalrl.checks import whole_number
+from causalrl.checks import number, one_of, whole_number
 from causalrl.errors import DataError
 from causalrl.kernels.rng import derive_seed
-from simulators.wrappers.base import Wrapper, check_knob
+from simulators.checks import LONGEST_HORIZON
+from simulators.wrappers.base import Wrapper
 from simulators.wrappers.confounding import MODELS
 from simulators.wrappers.recorded import Recorded
 
-MOST_GAMMA, MOST_SPREAD = 1e6, 10.0
+MOST_GAMMA, MOST_SPREAD, MOST_HOSPITALS = 1e6, 10.0, 10_000
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Confounded(Wrapper):
         steps: times of the confounded steps, all by default.
 
     Raises:
-        DataError: for a gamma out of range, another model or a negative step.
+        DataError: for a gamma out of range, another model, or steps that are no times.
     """
 
     gamma: float
@@ -42,13 +44,13 @@ class Confounded(Wrapper):
     steps: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        check_knob("gamma", self.gamma, MOST_GAMMA, least=1)
-        if self.model not in MODELS:
-            raise DataError(f"model: {self.model!r}; pass 'rosenbaum' or 'marginal'.")
-        if isinstance(self.steps, int | np.integer):
-            raise DataError(f"steps: {self.steps} is one number; pass the times of all confounded steps, ({self.steps},).")
+        object.__setattr__(self, "gamma", number("gamma", self.gamma, 1, MOST_GAMMA))
+        object.__setattr__(self, "model", one_of("model", self.model, MODELS))
         if self.steps is not None:
-            object.__setattr__(self, "steps", tuple(whole_number("steps", step, 0) for step in self.steps))
+            if not isinstance(self.steps, Iterable):
+                raise DataError(f"steps: {self.steps!r}; pass the times of all confounded steps, such as (0, 3).")
+            times = tuple(whole_number("steps", step, 0, most=LONGEST_HORIZON) for step in self.steps)
+            object.__setattr__(self, "steps", times)
 
     @property
     def neutral(self) -> bool:
@@ -69,12 +71,12 @@ class Hospitals(Wrapper):
     Hospital k takes action a exp(spread z_ka) times as often as the policy, relative to the other actions, z standard normal.
 
     Args:
-        count: number of hospitals, each with the same share of patients.
+        count: number of hospitals, at most 10,000, each with the same share of patients.
         spread: standard deviation of the habits on the log-odds scale, at most 10.
         seed: of the habits.
 
     Raises:
-        DataError: for fewer than 1 hospital or a spread out of range.
+        DataError: for a number of hospitals or a spread out of range.
     """
 
     count: int
@@ -82,9 +84,9 @@ class Hospitals(Wrapper):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        whole_number("count", self.count, 1)
+        whole_number("count", self.count, 1, most=MOST_HOSPITALS)
         whole_number("seed", self.seed, 0)
-        check_knob("spread", self.spread, MOST_SPREAD)
+        object.__setattr__(self, "spread", number("spread", self.spread, 0, MOST_SPREAD))
 
     @property
     def neutral(self) -> bool:

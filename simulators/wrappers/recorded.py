@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from causalrl.checks import Bools, Floats
+from causalrl.checks import Bools, Floats, one_of
 from causalrl.data import End, Trajectories
 from causalrl.errors import EstimandError
 from causalrl.policies import PolicyLike, TabularPolicy
 from simulators.base import TabularSimulator
-from simulators.checks import Propensities, check_count, checked_tables, keeps_propensities
+from simulators.checks import Propensities, ReadOnly, check_sample, checked_tables, frozen, keeps_propensities
 from simulators.mdp import planning
 from simulators.mdp.dynamics import Dynamics
 from simulators.mdp.noise import add_noise
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Recorded(TabularSimulator):
+class Recorded(ReadOnly, TabularSimulator):
     """A simulator behind wrappers; write `simulator | wrapper` to get one.
 
     What the wrappers do happens to the logger or to the record, never to the process. A target policy sees the view
@@ -64,16 +65,19 @@ class Recorded(TabularSimulator):
 
     default_view: ClassVar[str] = "record"
 
+    def __post_init__(self) -> None:
+        self._freeze()
+
     @cached_property
     def mdp(self) -> TabularMDP:
         """The process, from the start of the target population."""
         mdp = self.base.mdp
         return mdp if self.population is None else mdp.starting(self.population)
 
-    @cached_property
+    @property
     def views(self) -> Mapping[str, View]:
         """Those of the simulator, and "record"."""
-        return {**self.base.views, "record": self.shown}
+        return MappingProxyType({**self.base.views, "record": self.shown})
 
     def __repr__(self) -> str:
         return " | ".join(map(repr, (self.base, *self.wrappers)))
@@ -106,18 +110,16 @@ class Recorded(TabularSimulator):
         Raises:
             DataError, EstimandError, PolicyError: as of any simulator.
         """
-        check_count("n", n, least=1)
-        check_count("seed", seed, least=0)
-        shown, name = self.view(record), self.base.default_view if sees is None else sees
-        seen, mdp = self.view(name), self.base.mdp
+        check_sample(n, seed)
+        shown, name = self.view(record, "record"), self.base.default_view if sees is None else sees
+        seen, mdp = self.view(name, "sees"), self.base.mdp
         by_record = seen is shown and shown.codes is None
         kept = keeps_propensities(propensities, self.confounding is None and (by_record or shown.determines(seen)))
         lifted = self.tables(policy, horizon, 1.0, name)
         if horizon is None:
-            states = planning.reachable(mdp.dynamics, mdp.terminal, mdp.initial, lifted[0])
-            planning.require_end(mdp.dynamics, mdp.terminal, lifted[0], states, policy)
+            planning.require_short(mdp.dynamics, mdp.terminal, mdp.initial, lifted[0], policy)
         tables = checked_tables(policy, shown.n_records, self.n_actions, horizon) if by_record else lifted
-        hazard = np.zeros((self.n_states, self.n_actions)) if self.hazard is None else self.hazard
+        hazard = frozen(np.zeros((self.n_states, self.n_actions))) if self.hazard is None else self.hazard
         loggers = np.stack([np.stack(self._variants(logger)) for logger in self._loggers(tables)])
         law, flags = self._ranked if self.confounding else mdp.dynamics, self._confounded_steps
         walks = sample_records(
@@ -230,9 +232,7 @@ class Recorded(TabularSimulator):
         return np.where(self.base.mdp.terminal, 0.0, after)
 
     def _logged(self, behavior: PolicyLike, horizon: int, sees: str | None) -> Iterator[Floats]:
-        name = self.base.default_view if sees is None else sees
-        if name not in self.base.views:
-            raise EstimandError(f"sees: {name!r}; the logger sees one of {', '.join(map(repr, self.base.views))} here.")
+        name = one_of("sees", self.base.default_view if sees is None else sees, self.base.views, EstimandError)
         yield from self._loggers(self.tables(behavior, horizon, 1.0, name))
 
     def _loggers(self, tables: Floats) -> Iterator[Floats]:
@@ -270,6 +270,6 @@ class Recorded(TabularSimulator):
     def _confounded_steps(self) -> Bools:
         """(L,) whether step min(t, L - 1) is confounded."""
         if self.confounding is None:
-            return np.zeros(1, bool)
+            return frozen(np.zeros(1, bool))
         steps = self.confounding.steps
-        return np.ones(1, bool) if steps is None else np.isin(np.arange(max(steps) + 2), steps)
+        return frozen(np.ones(1, bool) if steps is None else np.isin(np.arange(max(steps) + 2), steps))

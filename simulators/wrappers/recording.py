@@ -14,6 +14,7 @@ from numba import prange
 from causalrl.checks import Bools, Floats, Ints
 from causalrl.kernels.jit import parallel
 from causalrl.kernels.rng import derive_seed, stream_key, uniform
+from simulators.checks import frozen
 from simulators.mdp.dynamics import Dynamics, row_cumulative
 from simulators.mdp.sampling import ENDLESS, cumulative_rows, first_above
 from simulators.views import View
@@ -66,7 +67,7 @@ def sample_records(
     """
     channel = shown.channel
     law = (dynamics.indptr, dynamics.successors, dynamics.cumulative, terminal, hazard)
-    bounds = channel.indptr.astype(np.int64)
+    bounds = frozen(channel.indptr.astype(np.int64))
     look = (bounds, channel.indices.astype(np.int64), row_cumulative(bounds, channel.data))
     fixed = (cumulative_rows(initial[None])[0], *look, tables, cumulative_rows(tables), by_record, confounded, *law)
     key, limit = np.uint64(derive_seed(seed, "record")), ENDLESS if horizon is None else horizon

@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from causalrl.checks import Floats
+from causalrl.checks import Floats, number
 from causalrl.errors import DataError
+from simulators.checks import check_names
 from simulators.views import View
-from simulators.wrappers.base import Wrapper, check_knob
+from simulators.wrappers.base import Wrapper
 from simulators.wrappers.recorded import Recorded
 
 VITALS = ("heart_rate", "systolic_pressure", "oxygen", "glucose")
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class HideVariables(Wrapper):
     """Variables that the logger saw and the record does not have.
 
@@ -36,7 +37,10 @@ class HideVariables(Wrapper):
     names: tuple[str, ...]
 
     def __init__(self, *names: str) -> None:
-        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "names", check_names("variables", names))
+
+    def __repr__(self) -> str:
+        return f"HideVariables({', '.join(map(repr, self.names))})"
 
     @property
     def neutral(self) -> bool:
@@ -55,9 +59,11 @@ class Corruption(Wrapper):
     variables: tuple[str, ...] | None
 
     def __post_init__(self) -> None:
-        check_knob("rate", self.rate, 1.0)
-        if isinstance(self.variables, str):
-            raise DataError(f"variables: {self.variables!r} is one name; pass a tuple, ({self.variables!r},).")
+        object.__setattr__(self, "rate", number("rate", self.rate, 0, 1))
+        if self.variables is not None:
+            object.__setattr__(self, "variables", check_names("variables", self.variables))
+            if not self.variables:
+                raise DataError("variables: no name; pass one at least, or None for the vital signs of the sepsis simulator.")
 
     @property
     def neutral(self) -> bool:
@@ -135,6 +141,10 @@ class MAR(Missing):
     rate: float
     variables: tuple[str, ...] | None = None
     given: tuple[str, ...] = ("antibiotic", "vasopressor", "ventilation")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "given", check_names("given", self.given))
 
     def probability(self, view: View, name: str, levels: Floats) -> Floats:
         """The rate where all of `given` are 0."""
