@@ -13,10 +13,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from causalrl.checks import Bools, Floats
+from causalrl.checks import Bools, Floats, number
 from causalrl.errors import DataError
 from causalrl.policies import TabularPolicy
-from simulators.domain import Domain, ParametricDomain, check_slip, coin, epsilon_greedy, grid_moves, grid_process
+from simulators.checks import LARGEST_REWARD
+from simulators.domain import Domain, ParametricDomain, coin, epsilon_greedy, grid_moves, grid_process
 from simulators.tabular import TabularMDP
 
 
@@ -98,6 +99,9 @@ class Hybrid(Domain):
     Args:
         fail, win: the two halves, with their policies; the view "observed" tells the states of the second half only.
 
+    Raises:
+        DataError: for halves that are none.
+
     Example:
         >>> domain = Hybrid()
         >>> domain.horizon, round(domain.value(domain.target(), domain.horizon), 12)
@@ -107,6 +111,10 @@ class Hybrid(Domain):
     fail: ModelFail = field(default_factory=ModelFail)
     win: ModelWin = field(default_factory=ModelWin)
     hidden = ("position",)
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.fail, ModelFail) and isinstance(self.win, ModelWin)):
+            raise DataError(f"fail, win: {self.fail!r}, {self.win!r}; pass a ModelFail and a ModelWin.")
 
     @property
     def horizon(self) -> int:
@@ -151,7 +159,7 @@ class Gridworld(ParametricDomain):
         goal_reward: paid on entering the goal: 10 in the first paper, 100 in the second.
 
     Raises:
-        DataError: for a goal_reward that is not finite.
+        DataError: for a goal_reward that is no number.
 
     Example:
         >>> domain = Gridworld(goal_reward=100)
@@ -162,14 +170,12 @@ class Gridworld(ParametricDomain):
     p_behavior: float = 1.0
     p_target: float = 2.0
     goal_reward: float = 10.0
-    p_meaning: ClassVar[str] = "a factor of the softmax scores"
-    p_largest: ClassVar[float] = np.inf
+    p_largest: ClassVar[float] = 1e6
     horizon = 100
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not np.isfinite(self.goal_reward):
-            raise DataError(f"goal_reward: {self.goal_reward}; pass a finite number, 10 or 100 as in the papers.")
+        number("goal_reward", self.goal_reward, -LARGEST_REWARD, LARGEST_REWARD)
 
     @cached_property
     def mdp(self) -> TabularMDP:
@@ -235,12 +241,11 @@ class Cliff(ParametricDomain):
     p_behavior: float = 0.3
     p_target: float = 0.1
     slip: float = 0.1
-    p_meaning: ClassVar[str] = "the probability of a uniform action"
     horizon = 100
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_slip(self.slip)
+        number("slip", self.slip, 0, 1)
 
     @cached_property
     def mdp(self) -> TabularMDP:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 
-from causalrl.checks import Floats
+from causalrl.checks import Floats, number, whole_number
 from causalrl.errors import DataError
 from causalrl.policies import TabularPolicy
-from simulators.checks import check_count
-from simulators.domain import ParametricDomain, check_slip, check_within, coin, epsilon_greedy, grid_moves, grid_process
+from simulators.checks import LARGEST_REWARD
+from simulators.domain import ParametricDomain, coin, epsilon_greedy, grid_moves, grid_process
 from simulators.tabular import TabularMDP
 
 GRID = ("........", "..f.h...", "...h..f.", ".f...h.f", "...h..f.", ".hh.f.h.", ".h..h.h.", "...h.f.G")
@@ -47,7 +46,7 @@ class CobsGraph(ParametricDomain):
             group 0, and the end as k - 1. The paper has (T, k) = (2, 2) and (16, 6). None: the node is observed.
 
     Raises:
-        DataError: for a horizon below 2, a slip or reward_noise out of range, or fewer than 2 or more than 2T - 1 groups.
+        DataError: for a horizon below 2, a slip, reward_noise or sparse that is none, or fewer than 2 or more than 2T - 1 groups.
 
     Example:
         >>> graph = CobsGraph(horizon=16, sparse=True, groups=6)
@@ -67,13 +66,14 @@ class CobsGraph(ParametricDomain):
     discount = 0.98
 
     def __post_init__(self) -> None:
-        check_count("horizon", self.horizon, least=2)
         super().__post_init__()
-        check_slip(self.slip)
-        check_within("reward_noise", self.reward_noise, np.inf, "a standard deviation")
-        most = 2 * self.horizon - 1
-        if self.groups is not None and not (isinstance(self.groups, int | np.integer) and 2 <= self.groups <= most):
-            raise DataError(f"groups: {self.groups!r}; pass an integer from 2 to {most}, 2 horizon - 1, or None for the nodes.")
+        whole_number("horizon", self.horizon, 2)
+        number("slip", self.slip, 0, 1)
+        number("reward_noise", self.reward_noise, 0, LARGEST_REWARD)
+        if not isinstance(self.sparse, bool | np.bool_):
+            raise DataError(f"sparse: {self.sparse!r}; pass True or False.")
+        if self.groups is not None:
+            whole_number("groups", self.groups, 2, most=2 * self.horizon - 1)
 
     @property
     def hidden(self) -> tuple[str, ...]:
@@ -132,12 +132,11 @@ class CobsGridworld(ParametricDomain):
     p_target: float = 0.1
     slip: float = 0.2
     discount: float = 0.98
-    p_meaning: ClassVar[str] = "the probability of a uniform action"
     horizon = 25
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_slip(self.slip)
+        number("slip", self.slip, 0, 1)
 
     @cached_property
     def mdp(self) -> TabularMDP:
@@ -172,7 +171,6 @@ class ToyMountainCar(ParametricDomain):
 
     p_behavior: float = 0.8
     p_target: float = 0.2
-    p_meaning: ClassVar[str] = "the probability of action 1, to the right"
     horizon = 250
     discount = 0.99
 

@@ -6,12 +6,13 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
 
-from causalrl.checks import Floats, Ints
-from causalrl.errors import CausalRLError, DataError, PolicyError
+from causalrl.checks import Floats, Ints, number
+from causalrl.errors import PolicyError
 from causalrl.policies import TabularPolicy
 from simulators.base import TabularSimulator
 from simulators.checks import check_time
@@ -43,11 +44,14 @@ class Domain(TabularSimulator):
         """Features of the state that are not observed."""
         return ()
 
-    @cached_property
+    @property
     def views(self) -> Mapping[str, View]:
         """ "full": the state; "observed": the state without what is hidden."""
-        full = View.full(self.mdp)
-        return {"full": full, "observed": full.hide(self.hidden)}
+        return MappingProxyType({"full": self.mdp.full_view, "observed": self._observed})
+
+    @cached_property
+    def _observed(self) -> View:
+        return self.mdp.full_view.hide(self.hidden)
 
     @abstractmethod
     def behavior(self) -> TabularPolicy:
@@ -60,12 +64,11 @@ class Domain(TabularSimulator):
 
 @dataclass(frozen=True)
 class ParametricDomain(Domain):
-    """A domain whose policies have one parameter p.
+    """A domain whose policies have one parameter p, in most the probability of action 0 of two.
 
     Attributes:
         p_behavior: p of the behaviour policy.
         p_target: p of the target policy.
-        p_meaning: what p is.
         p_largest: the largest p.
 
     Raises:
@@ -76,13 +79,12 @@ class ParametricDomain(Domain):
     p_behavior: float
     p_target: float
 
-    p_meaning: ClassVar[str] = "the probability of action 0"
     p_largest: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
-        check_time(self.horizon, self.discount)
+        check_time(self.horizon, self.discount, endless=False)
         for name in ("p_behavior", "p_target"):
-            check_within(name, getattr(self, name), self.p_largest, self.p_meaning, PolicyError)
+            number(name, getattr(self, name), 0, self.p_largest, PolicyError)
 
     def policy(self, p: float) -> TabularPolicy:
         """The policy with parameter p, on the records of "observed".
@@ -90,8 +92,7 @@ class ParametricDomain(Domain):
         Raises:
             PolicyError: for p out of range.
         """
-        check_within("p", p, self.p_largest, self.p_meaning, PolicyError)
-        return TabularPolicy(self._table(p))
+        return TabularPolicy(self._table(number("p", p, 0, self.p_largest, PolicyError)))
 
     def behavior(self) -> TabularPolicy:
         return self.policy(self.p_behavior)
@@ -102,17 +103,6 @@ class ParametricDomain(Domain):
     def _table(self, p: float) -> Floats:
         """(R, A) probabilities; action 0 of two with probability p in every record, unless a subclass says otherwise."""
         return coin(self.view().n_records, p)
-
-
-def check_within(name: str, number: float, largest: float, meaning: str, error: type[CausalRLError] = DataError) -> None:
-    """A finite number in [0, largest]."""
-    if not (isinstance(number, int | float | np.number) and 0 <= number <= largest and number < np.inf):
-        raise error(f"{name}: {number!r}; it is {meaning}, pass a finite number in [0, {largest:g}].")
-
-
-def check_slip(slip: float) -> None:
-    """A slip is a probability."""
-    check_within("slip", slip, 1.0, "the probability that the chosen action is replaced")
 
 
 def coin(n_records: int, p: float) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import defaultdict
+from fractions import Fraction
 from functools import cache
 from math import ceil
 from typing import Any
@@ -394,35 +395,66 @@ def test_toy_mountain_car_by_the_law_of_the_position() -> None:
 
 @pytest.mark.parametrize("kind", [ModelFail, ModelWin, SinglePath, Cliff, Chain, CobsGraph, CobsGridworld, ToyMountainCar])
 def test_policy_parameters_are_probabilities(kind: Any) -> None:
-    for p in (-0.1, 1.1, float("nan"), "0.5"):
-        with pytest.raises(PolicyError, match=r"p_behavior: .* is the probability of .*, pass a finite number in \[0, 1\]"):
-            kind(p_behavior=p)
-        with pytest.raises(PolicyError, match=r"p_target: .* is the probability"):
-            kind(p_target=p)
-        with pytest.raises(PolicyError, match=r"^p: .* is the probability"):
-            kind().policy(p)
+    for p in (-0.1, 1.1, float("nan"), "0.5", True):
+        for field, make in (
+            ("p_behavior", lambda p: kind(p_behavior=p)),
+            ("p_target", lambda p: kind(p_target=p)),
+            ("p", kind().policy),
+        ):
+            with pytest.raises(PolicyError, match=f"^{field}: {p!r}; pass a number from 0 to 1"):
+                make(p)
 
 
-@pytest.mark.parametrize(
-    ("make", "error", "text"),
-    [
-        (lambda: Gridworld(p_target=-1), PolicyError, r"p_target: -1; it is a factor of the softmax scores"),
-        (lambda: Gridworld().policy(np.inf), PolicyError, r"p: inf"),
-        (lambda: Gridworld(goal_reward=np.nan), DataError, r"goal_reward: nan; pass a finite number"),
-        (lambda: Cliff(slip=1.5), DataError, r"slip: 1.5; it is the probability that the chosen action is replaced"),
-        (lambda: CobsGridworld(slip=-0.1), DataError, r"slip: -0.1"),
-        (lambda: CobsGridworld(discount=1.2), EstimandError, r"discount: 1.2 is outside \[0, 1\]"),
-        (lambda: ModelWin(horizon=0), EstimandError, r"horizon: 0; pass a whole number of steps"),
-        (lambda: Chain(horizon=2.5), EstimandError, r"horizon: 2.5; pass a whole number of steps"),  # type: ignore[arg-type]
-        (lambda: CobsGraph(horizon=1), DataError, r"horizon: 1; pass an integer of at least 2"),
-        (lambda: CobsGraph(slip=2), DataError, r"slip: 2"),
-        (lambda: CobsGraph(reward_noise=-1), DataError, r"reward_noise: -1; it is a standard deviation"),
-        (lambda: CobsGraph(groups=1), DataError, r"groups: 1; pass an integer from 2 to 7"),
-        (lambda: CobsGraph(groups=8), DataError, r"groups: 8; pass an integer from 2 to 7"),
-        (lambda: ModelFail().value(TabularPolicy(np.full((4, 2), 0.5)), 2), PolicyError, r"pass sees='full'"),
-        (lambda: ModelFail().sample(5, ModelFail().behavior(), 2, sees="hidden"), EstimandError, r"'full', 'observed'"),
-    ],
-)
+BAD: list[tuple[str, Any, type[Exception], str]] = [
+    ("factor", lambda: Gridworld(p_target=-1), PolicyError, "p_target: -1; pass a number from 0 to 1e+06"),
+    ("endless factor", lambda: Gridworld().policy(np.inf), PolicyError, "p: inf"),
+    ("factor that overflows", lambda: Gridworld().policy(1e308), PolicyError, "p: 1e+308"),
+    ("goal", lambda: Gridworld(goal_reward=np.nan), DataError, "goal_reward: nan; pass a number"),
+    ("goal in words", lambda: Gridworld(goal_reward="1"), DataError, "goal_reward: '1'"),  # type: ignore[arg-type]
+    ("slip of the cliff", lambda: Cliff(slip=1.5), DataError, "slip: 1.5; pass a number from 0 to 1"),
+    ("slip of the grid", lambda: CobsGridworld(slip=-0.1), DataError, "slip: -0.1"),
+    ("slip of the graph", lambda: CobsGraph(slip=2), DataError, "slip: 2"),
+    ("discount", lambda: CobsGridworld(discount=1.2), EstimandError, "discount: 1.2"),
+    ("no step", lambda: ModelWin(horizon=0), EstimandError, "horizon: 0; pass a whole number"),
+    ("half a step", lambda: Chain(horizon=2.5), EstimandError, "horizon: 2.5; pass a whole number"),  # type: ignore[arg-type]
+    ("endless gamble", lambda: ModelWin(horizon=None), EstimandError, "horizon: None"),  # type: ignore[arg-type]
+    ("endless chain", lambda: Chain(horizon=None), EstimandError, "horizon: None"),  # type: ignore[arg-type]
+    ("one depth", lambda: CobsGraph(horizon=1), DataError, "horizon: 1; pass a whole number, at least 2"),
+    ("too many depths", lambda: CobsGraph(horizon=10**9), EstimandError, "horizon: 1000000000"),
+    ("sparse in words", lambda: CobsGraph(sparse="False"), DataError, "sparse: 'False'; pass True"),  # type: ignore[arg-type]
+    ("noise", lambda: CobsGraph(reward_noise=-1), DataError, "reward_noise: -1; pass a number from 0"),
+    ("one group", lambda: CobsGraph(groups=1), DataError, "groups: 1; pass a whole number, at least 2 and at most 7"),
+    ("too many groups", lambda: CobsGraph(groups=8), DataError, "groups: 8"),
+    ("no half", lambda: Hybrid(None), DataError, "fail, win: None, ModelWin("),  # type: ignore[arg-type]
+    ("wrong half", lambda: Hybrid(ModelWin()), DataError, "pass a ModelFail and a ModelWin"),  # type: ignore[arg-type]
+    ("wrong other half", lambda: Hybrid(win=Chain()), DataError, "pass a ModelFail and a ModelWin"),  # type: ignore[arg-type]
+    ("states", lambda: ModelFail().value(TabularPolicy(np.full((4, 2), 0.5)), 2), PolicyError, "pass sees='full'"),
+    ("view", lambda: ModelFail().sample(5, ModelFail().behavior(), 2, sees="hidden"), EstimandError, "'full' or 'observed'"),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "text"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
 def test_bad_parameters(make: Any, error: type[Exception], text: str) -> None:
-    with pytest.raises(error, match=text):
+    with pytest.raises(error) as caught:
         make()
+    assert text in str(caught.value)
+
+
+def test_numbers_may_be_of_any_kind() -> None:
+    for slip in (Fraction(1, 4), np.float32(0.25)):
+        for kind in (Cliff, CobsGraph, CobsGridworld):
+            assert values(kind(slip=slip)) == values(kind(slip=0.25))  # type: ignore[arg-type]
+    assert values(Gridworld(Fraction(1), Fraction(2), Fraction(10))) == values(Gridworld())  # type: ignore[arg-type]
+
+
+def test_nobody_can_change_what_a_domain_keeps() -> None:
+    for domain in (Cliff(), pickle.loads(pickle.dumps(Cliff())), CobsGridworld()):
+        with pytest.raises(ValueError, match="read-only"):
+            domain.best.table[0] = 0.25
+        with pytest.raises(TypeError):
+            domain.views["full"] = domain.view()
+
+
+def test_a_deep_graph_is_sparse() -> None:
+    graph = CobsGraph(horizon=20_000)
+    assert (graph.n_states, len(graph.mdp.dynamics.successors)) == (40_000, 160_000)
