@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -461,17 +462,28 @@ def test_ihdp_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("build", "text"),
     [
-        (lambda: NieWager("E"), "setup: 'E'; pass one of the paper's, A, B, C, D"),
+        (lambda: NieWager("E"), "setup: 'E'; pass 'A', 'B', 'C' or 'D'"),
         (lambda: NieWager("A", d=4), "d: 4; pass a whole number, at least 5"),
-        (lambda: NieWager("A", sigma=-1.0), "sigma: -1.0; pass a standard deviation"),
+        (lambda: NieWager("A", sigma=-1.0), "sigma: -1.0; pass a number from 0"),
         (lambda: NieWager("A", sigma=math.nan), "sigma: nan"),
         (lambda: Kunzel(4), "simulation: 4; pass one of the paper's, 1, 2, 3, 6"),
         (lambda: Kunzel(1, draw=-1), "draw: -1; pass a whole number"),
+        (lambda: Kunzel(True), "simulation: True"),
+        (lambda: Kunzel([1]), "simulation: [1]"),
+        (lambda: NieWager(["A"]), "setup: ['A']"),
+        (lambda: NieWager("A", d=10**9), "d: 1000000000; pass a whole number, at least 5 and at most 10000"),
+        (lambda: NieWager("A", 6, "1"), "sigma: '1'"),
+        (lambda: NieWager("A", 6, True), "sigma: True"),
         (lambda: IHDP("C"), "surface: 'C'; pass 'A' or 'B'"),
+        (lambda: IHDP(["A"]), "surface: ['A']"),
+        (lambda: Point(p=10**9), "p: 1000000000; pass a whole number, at least 2 and at most 10000"),
+        (lambda: BinaryInstrument("a"), "always_takers: 'a'"),
+        (lambda: BinaryInstrument(confounding="a"), "confounding: 'a'"),
+        (lambda: Point().sample(2**40), "n: 1099511627776"),
         (lambda: Point(p=1), "p: 1; pass a whole number, at least 2"),
-        (lambda: BinaryInstrument(always_takers=-0.1), "always_takers: -0.1; pass the share"),
+        (lambda: BinaryInstrument(always_takers=-0.1), "always_takers: -0.1; pass a number from 0 to 1"),
         (lambda: BinaryInstrument(0.5, 0.5), "never_takers: 0.5 leaves no complier"),
-        (lambda: BinaryInstrument(confounding=math.inf), "confounding: inf; pass a finite slope"),
+        (lambda: BinaryInstrument(confounding=math.inf), "confounding: inf; pass a number"),
         (lambda: Point().sample(1), "n: 1; pass a whole number, at least 2"),
         (lambda: BinaryInstrument().sample(1), "n: 1; pass a whole number, at least 2"),
         (lambda: Point().sample(10, seed=-1), "seed: -1"),
@@ -490,6 +502,49 @@ def test_errors_name_the_mend(build: Any, text: str) -> None:
 def test_ihdp_units_are_fixed() -> None:
     with pytest.raises(DataError, match="747 fixed units"):
         IHDP("A").sample(100)
+
+
+FAR: list[tuple[str, PropensityDesign, float]] = [
+    ("no probability", Kunzel(6), 2.0),
+    ("no unit", Kunzel(6), 1.1),
+    ("no sine", NieWager("A"), 1e200),
+]
+
+
+@pytest.mark.parametrize(("design", "x"), [case[1:] for case in FAR], ids=[case[0] for case in FAR])
+def test_rows_without_a_propensity_are_refused(design: PropensityDesign, x: float) -> None:
+    rows = np.vstack([design.sample(200, seed=0).observations[:1], np.full((1, len(design.feature_names)), x)])
+    with pytest.raises(DataError, match="X: row 1 lies where the design has no units and its formulas no finite value; drop it"):
+        design.propensity(rows)
+
+
+def test_a_propensity_may_vanish() -> None:
+    assert NieWager("D").propensity(np.full((1, 6), -1000.0)).tolist() == [0.0]
+
+
+@needs_units
+def test_units_whose_mean_overflows_are_refused() -> None:
+    with pytest.raises(DataError, match="X: row 0 lies where the design has no units"):
+        IHDP("B").outcome_means(np.full((1, 25), 1e4))
+
+
+@pytest.mark.parametrize("design", [Point(), BinaryInstrument()], ids=str)
+def test_any_seed_and_any_kind_of_number(design: Design) -> None:
+    prints = [design.sample(50, seed).fingerprint for seed in (0, 2**63, 2**90, np.int64(0))]
+    assert len(set(prints)) == 3
+    assert prints[0] == prints[3]
+
+
+def test_noise_may_be_a_fraction() -> None:
+    assert NieWager(sigma=Fraction(1, 2)).sample(9).fingerprint == NieWager(sigma=0.5).sample(9).fingerprint
+    mixed, plain = BinaryInstrument(Fraction(1, 4), Fraction(1, 4), Fraction(1, 2)), BinaryInstrument(0.25, 0.25, 0.5)
+    assert mixed.sample(9).fingerprint == plain.sample(9).fingerprint
+
+
+@pytest.mark.parametrize(("horizon", "discount"), [(-1, 1.0), (1.5, 1.0), (True, 1.0), (None, math.nan), (None, "1")], ids=str)
+def test_a_value_has_a_horizon_and_a_discount(horizon: Any, discount: Any) -> None:
+    with pytest.raises(EstimandError, match=r"horizon|discount"):
+        Point().value(crl.Always(1), horizon, discount)
 
 
 def test_values_of_policies_that_look_at_covariates_are_refused() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from causalrl.checks import Floats, matrix, seed_number, whole_number
+from causalrl.checks import Floats, first_bad, matrix, whole_number
 from causalrl.data import Trajectories
 from causalrl.errors import DataError, EstimandError
 from causalrl.policies import Always, PolicyLike, Uniform, as_policy
+from simulators.checks import MOST_TRAJECTORIES, check_time
 
 
 class Design(ABC):
@@ -42,12 +44,17 @@ class Design(ABC):
         """(n, 2) mu_a(x) = E[Y(a) | X = x] at the rows of X (n, d).
 
         Raises:
-            DataError: where X does not have the columns of the record.
+            DataError: where X does not have the columns of the record, or lies where the design has no units and its
+                formulas no finite value.
         """
-        return self._means(self._rows(X))
+        return self._at(X, self._means)
 
     def effect(self, X: ArrayLike) -> Floats:
-        """(n,) conditional average treatment effect mu_1(x) - mu_0(x) at the rows of X (n, d)."""
+        """(n,) conditional average treatment effect mu_1(x) - mu_0(x) at the rows of X (n, d).
+
+        Raises:
+            DataError: as `outcome_means`.
+        """
         means = self.outcome_means(X)
         return np.asarray(means[:, 1] - means[:, 0])
 
@@ -69,8 +76,10 @@ class Design(ABC):
             policy: `Always(a)` or `Uniform(2)`.
 
         Raises:
-            EstimandError: for another policy, whose value is an integral over the covariates.
+            EstimandError: for another policy, whose value is an integral over the covariates, or a horizon or discount
+                that is none.
         """
+        check_time(horizon, discount)
         bound = as_policy(policy).bind(self.n_actions)
         if not isinstance(bound, Always | Uniform):
             raise EstimandError(
@@ -86,11 +95,17 @@ class Design(ABC):
     def _means(self, X: Floats) -> Floats:
         """`outcome_means` at checked rows."""
 
-    def _rows(self, X: ArrayLike) -> Floats:
+    def _at(self, X: ArrayLike, formula: Callable[[Floats], Floats]) -> Floats:
+        """A formula of the design at rows of X that are checked before, and whose results are checked after."""
         rows, names = matrix("X", X), self.feature_names
         if rows.shape[1] != len(names):
             raise DataError(f"X: {rows.shape[1]} columns, the record has {len(names)}; pass {', '.join(names)}.")
-        return rows
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = np.asarray(formula(rows), np.float64)
+        if not np.isfinite(values).all():
+            row = first_bad(~np.isfinite(values))
+            raise DataError(f"X: row {row} lies where the design has no units and its formulas no finite value; drop it.")
+        return values
 
 
 class PropensityDesign(Design):
@@ -103,17 +118,22 @@ class PropensityDesign(Design):
         """(n,) e(x) = P(treatment = 1 | X = x) at the rows of X (n, d).
 
         Raises:
-            DataError: where X does not have the columns of the record.
+            DataError: as `outcome_means`.
         """
-        return self._propensity(self._rows(X))
+        return self._at(X, self._propensity)
 
     def outcome_sd(self, X: ArrayLike) -> Floats:
-        """(n, 2) standard deviation of the normal noise of Y(a) given X = x, at the rows of X (n, d)."""
-        return self._sd(self._rows(X))
+        """(n, 2) standard deviation of the normal noise of Y(a) given X = x, at the rows of X (n, d).
+
+        Raises:
+            DataError: as `outcome_means`.
+        """
+        return self._at(X, self._sd)
 
     def sample(self, n: int, seed: int = 0) -> Trajectories:
         """See `Design.sample`."""
-        rng, units = np.random.default_rng(seed_number(seed)), np.arange(whole_number("n", n, 2))
+        units = np.arange(whole_number("n", n, 2, most=MOST_TRAJECTORIES))
+        rng = np.random.default_rng(whole_number("seed", seed, 0))
         X = self._covariates(n, rng)
         propensity = self._propensity(X)
         arm = rng.binomial(1, propensity)
@@ -130,6 +150,10 @@ class PropensityDesign(Design):
 
     def _sd(self, X: Floats) -> Floats:
         return np.ones((len(X), 2))
+
+
+MOST_COVARIATES = 10_000
+"""Largest number of covariates."""
 
 
 def numbered(letter: str, count: int) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from causalrl.checks import Floats, Ints, seed_number, whole_number
+from causalrl.checks import Floats, Ints, one_of, whole_number
 from causalrl.data import Trajectories
 from causalrl.errors import DataError
 from causalrl.kernels.rng import derive_seed
@@ -65,8 +65,7 @@ class IHDP(Design):
     draw: int = 0
 
     def __post_init__(self) -> None:
-        if self.surface not in _LEVELS:
-            raise DataError(f"surface: {self.surface!r}; pass 'A' or 'B', the response surfaces of the paper.")
+        one_of("surface", self.surface, _LEVELS)
         whole_number("draw", self.draw, 0)
         units_path()
 
@@ -114,7 +113,7 @@ class IHDP(Design):
             raise DataError(
                 f"n: {n}; the design has {N_UNITS} fixed units. Leave n out, and choose units by `take` of the sample."
             )
-        noise = np.random.default_rng(seed_number(seed)).normal(size=N_UNITS)
+        noise = np.random.default_rng(whole_number("seed", seed, 0)).normal(size=N_UNITS)
         outcome = self._means(self.units)[np.arange(N_UNITS), self.treatment] + noise
         return Trajectories.from_cross_section(self.units, self.treatment, outcome, feature_names=COVARIATES)
 

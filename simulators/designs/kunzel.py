@@ -52,7 +52,7 @@ class Kunzel(PropensityDesign):
     draw: int = 0
 
     def __post_init__(self) -> None:
-        if self.simulation not in _SIMULATIONS:
+        if whole_number("simulation", self.simulation, 1) not in _SIMULATIONS:
             raise DataError(f"simulation: {self.simulation!r}; pass one of the paper's, {', '.join(map(str, _SIMULATIONS))}.")
         whole_number("draw", self.draw, 0)
 
@@ -155,7 +155,7 @@ _SIMULATIONS = {
     ),
     6: _Simulation(
         (0, 0, 0),
-        lambda x: (1 + 20 * x[0] * (1 - x[0]) ** 3) / 4,
+        lambda x: np.where(np.abs(x[0] - 0.5) <= 0.5, (1 + 20 * x[0] * (1 - x[0]) ** 3) / 4, np.nan),
         lambda x, _: (2 * x[0] - 1, 2 * x[0] - 1),
         lambda _: np.zeros(2),
     ),

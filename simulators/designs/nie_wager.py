@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, sici
 
-from causalrl.checks import Floats, whole_number
-from causalrl.errors import DataError
-from simulators.designs.base import PropensityDesign, numbered
+from causalrl.checks import Floats, number, one_of, whole_number
+from simulators.checks import LARGEST_REWARD
+from simulators.designs.base import MOST_COVARIATES, PropensityDesign, numbered
 from simulators.designs.quadrature import normal_nodes
 
 
@@ -49,11 +49,9 @@ class NieWager(PropensityDesign):
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.setup not in _SETUPS:
-            raise DataError(f"setup: {self.setup!r}; pass one of the paper's, {', '.join(_SETUPS)}.")
-        whole_number("d", self.d, 5)
-        if not (self.sigma >= 0 and math.isfinite(self.sigma)):
-            raise DataError(f"sigma: {self.sigma}; pass a standard deviation, 0 or more.")
+        one_of("setup", self.setup, _SETUPS)
+        whole_number("d", self.d, 5, most=MOST_COVARIATES)
+        number("sigma", self.sigma, 0, LARGEST_REWARD)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -78,7 +76,7 @@ class NieWager(PropensityDesign):
         return np.column_stack([baseline - effect / 2, baseline + effect / 2])
 
     def _sd(self, X: Floats) -> Floats:
-        return np.full((len(X), 2), self.sigma)
+        return np.full((len(X), 2), float(self.sigma))
 
 
 @dataclass(frozen=True)

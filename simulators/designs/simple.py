@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
 
-from causalrl.checks import Floats, seed_number, whole_number
+from causalrl.checks import Floats, number, whole_number
 from causalrl.data import Trajectories
 from causalrl.errors import DataError
-from simulators.designs.base import Design, PropensityDesign, numbered
+from simulators.checks import LARGEST_REWARD, MOST_TRAJECTORIES
+from simulators.designs.base import MOST_COVARIATES, Design, PropensityDesign, numbered
 from simulators.designs.quadrature import normal_nodes
 
 _INTERCEPT = 210.0
@@ -45,7 +45,7 @@ class Point(PropensityDesign):
     p: int = 10
 
     def __post_init__(self) -> None:
-        whole_number("p", self.p, 2)
+        whole_number("p", self.p, 2, most=MOST_COVARIATES)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -196,7 +196,7 @@ class BinaryInstrument(Design):
         confounding: slope of both potential outcomes in V.
 
     Raises:
-        DataError: for a negative share, shares that leave no complier, a confounding that is not finite.
+        DataError: for a negative share, shares that leave no complier, a confounding that is no number.
 
     Example:
         >>> design = BinaryInstrument()
@@ -214,13 +214,11 @@ class BinaryInstrument(Design):
     confounding: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("always_takers", "never_takers"):
-            if not 0 <= getattr(self, name) < 1:
-                raise DataError(f"{name}: {getattr(self, name)}; pass the share of units, in [0, 1).")
+        number("always_takers", self.always_takers, 0, 1)
+        number("never_takers", self.never_takers, 0, 1)
         if not self.compliers > 0:
             raise DataError(f"never_takers: {self.never_takers} leaves no complier; keep always_takers + never_takers below 1.")
-        if not math.isfinite(self.confounding):
-            raise DataError(f"confounding: {self.confounding}; pass a finite slope, 0 for equal baselines.")
+        number("confounding", self.confounding, -LARGEST_REWARD, LARGEST_REWARD)
 
     @property
     def compliers(self) -> float:
@@ -248,8 +246,8 @@ class BinaryInstrument(Design):
 
     def sample(self, n: int, seed: int = 0) -> Trajectories:
         """See `Design.sample`."""
-        rng = np.random.default_rng(seed_number(seed))
-        x, hidden = rng.normal(size=whole_number("n", n, 2)), rng.random(n)
+        rng = np.random.default_rng(whole_number("seed", seed, 0))
+        x, hidden = rng.normal(size=whole_number("n", n, 2, most=MOST_TRAJECTORIES)), rng.random(n)
         instrument = rng.binomial(1, 0.5, n)
         X = np.column_stack([x, instrument])
         taken = (hidden < np.where(instrument == 1, 1 - self.never_takers, self.always_takers)).astype(np.int64)
