@@ -184,6 +184,8 @@ def test_physician_errors() -> None:
         SepsisSimulator().physician(1.5)
     with pytest.raises(EstimandError, match="discount"):
         SepsisSimulator().physician(0.05, 1.0)
+    with pytest.raises(EstimandError, match=r"discount: \[0.9\]"):
+        SepsisSimulator().physician(0.05, [0.9])  # type: ignore[arg-type]
 
 
 def test_versions_differ_in_non_diabetic_glucose_only() -> None:
@@ -487,31 +489,46 @@ def test_sampled_mean_is_the_exact_value(name: str) -> None:
 @pytest.mark.parametrize(
     ("error", "text", "act"),
     [
-        (DataError, "version: 'v3'; pass 'v2', or 'v1'", lambda s: SepsisSimulator("v3")),  # type: ignore[arg-type]
-        (DataError, "start: 'icu'; pass 'admission', or 'uniform'", lambda s: SepsisSimulator(start="icu")),  # type: ignore[arg-type]
-        (DataError, "reward_on: 1; pass 'arrival', or 'leaving'", lambda s: SepsisSimulator(reward_on=1)),  # type: ignore[arg-type]
-        (EstimandError, "view: 'hidden' .* 'full', 'observed', 'projected'", lambda s: s.value(Uniform(8), 5, sees="hidden")),
-        (EstimandError, "view: 'hidden'", lambda s: s.sample(5, Uniform(8), 5, record="hidden")),
+        (DataError, "version: 'v3'; pass 'v1' or 'v2'", lambda s: SepsisSimulator("v3")),  # type: ignore[arg-type]
+        (DataError, "start: 'icu'; pass 'admission' or 'uniform'", lambda s: SepsisSimulator(start="icu")),  # type: ignore[arg-type]
+        (DataError, "reward_on: 1; pass 'arrival' or 'leaving'", lambda s: SepsisSimulator(reward_on=1)),  # type: ignore[arg-type]
+        (
+            EstimandError,
+            "sees: 'hidden'; pass 'full', 'observed' or 'projected'",
+            lambda s: s.value(Uniform(8), 5, sees="hidden"),
+        ),
+        (EstimandError, "record: 'hidden'", lambda s: s.sample(5, Uniform(8), 5, record="hidden")),
         (PolicyError, "144 states .* sees='projected'", lambda s: s.value(TabularPolicy(np.full((144, 8), 1 / 8)), 5)),
         (PolicyError, "1440 states .* sees='full'", lambda s: s.value(s.physician(), 5, sees="observed")),
-        (EstimandError, "bit: 'abx' .* 'antibiotic', 'ventilation', 'vasopressor'", lambda s: s.biased("abx", 1)),
+        (EstimandError, "bit: 'abx'; pass 'antibiotic', 'ventilation' or 'vasopressor'", lambda s: s.biased("abx", 1)),
         (EstimandError, "bit: 'glucose'", lambda s: s.treatment_effect("glucose", 0, Uniform(8), 5)),
-        (EstimandError, "time: 5; pass a step from 0 to 4", lambda s: s.treatment_effect("vasopressor", 5, Uniform(8), 5)),
+        (EstimandError, "bit: .'antibiotic'", lambda s: s.biased(["antibiotic"], 0.5)),  # type: ignore[arg-type]
+        (EstimandError, "time: True", lambda s: s.treatment_effect("vasopressor", True, Uniform(8), 5)),
+        (
+            EstimandError,
+            "time: 5; pass a whole number, at least 0 and at most 4",
+            lambda s: s.treatment_effect("vasopressor", 5, Uniform(8), 5),
+        ),
         (EstimandError, "time: -1", lambda s: s.treatment_effect("vasopressor", -1, Uniform(8), 5)),
         (EstimandError, "horizon: None", lambda s: s.treatment_effect("vasopressor", 0, Uniform(8), None)),
         (EstimandError, "horizon: -2", lambda s: s.treatment_effect("vasopressor", 0, Uniform(8), -2)),
         (EstimandError, "discount", lambda s: s.treatment_effect("vasopressor", 0, Uniform(8), 5, 1.5)),
-        (PolicyError, "share: 1.5 is outside", lambda s: s.biased("antibiotic", 1.5)),
-        (PolicyError, "share: nan is outside", lambda s: s.biased("antibiotic", np.nan)),
-        (PolicyError, "share: -0.1 is outside", lambda s: s.flipped("antibiotic", -0.1)),
+        (PolicyError, "share: 1.5; pass a number from -1 to 1", lambda s: s.biased("antibiotic", 1.5)),
+        (PolicyError, "share: nan", lambda s: s.biased("antibiotic", np.nan)),
+        (PolicyError, "share: -0.1; pass a number from 0 to 1", lambda s: s.flipped("antibiotic", -0.1)),
         (PolicyError, "share: shape .3,.; .* 1440 states", lambda s: s.flipped("antibiotic", [0, 1, 0])),
         (
             PolicyError,
-            "3 actions; the simulator has 8",
+            "9 states and 3 actions; pass one of 8 actions .* 1440 .full., 720 .observed., 144 .projected.",
             lambda s: s.biased("antibiotic", 1, TabularPolicy(np.full((9, 3), 1 / 3))),
         ),
         (PolicyError, "actions 0 to 7", lambda s: s.biased("antibiotic", 1, Always(8))),
-        (DataError, "k: 1441; pass at most 1440", lambda s: s.tang_wiens_target(1441)),
+        (PolicyError, "5 states and 8 actions", lambda s: s.biased("antibiotic", 1, TabularPolicy(np.full((5, 8), 1 / 8)))),
+        (PolicyError, "share: None", lambda s: s.biased("antibiotic", None)),  # type: ignore[arg-type]
+        (PolicyError, "share: row 2 is 1.5", lambda s: s.flipped("antibiotic", np.where(np.arange(1440) == 2, 1.5, 0))),
+        (PolicyError, "epsilon: '0.1'", lambda s: s.physician("0.1")),  # type: ignore[arg-type]
+        (DataError, "k: True", lambda s: s.tang_wiens_target(True)),
+        (DataError, "k: 1441; pass a whole number, at least 0 and at most 1440", lambda s: s.tang_wiens_target(1441)),
         (DataError, "k: -1", lambda s: s.tang_wiens_target(-1)),
         (DataError, "seed: -1", lambda s: s.tang_wiens_target(5, -1)),
     ],

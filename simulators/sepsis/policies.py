@@ -6,10 +6,12 @@ importance sampling for semi-offline policy evaluation, NeurIPS 2023.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from causalrl.checks import Floats, numeric
+from causalrl.checks import Floats, first_bad, number, numeric, one_of
 from causalrl.errors import EstimandError, PolicyError
 from causalrl.policies import PolicyLike, TabularPolicy, as_policy, policy_table
 from simulators.sepsis.rules import BITS, N_ACTIONS
@@ -27,26 +29,30 @@ def bit_of(treatment: str) -> int:
     Raises:
         EstimandError: naming the treatments that there are.
     """
-    if treatment not in BITS:
-        raise EstimandError(f"bit: {treatment!r} is no treatment; pass one of {', '.join(map(repr, BITS))}.")
-    return BITS[treatment]
+    return BITS[one_of("bit", treatment, BITS, EstimandError)]
 
 
-def probabilities_of(policy: PolicyLike, n_states: int) -> Floats:
+def probabilities_of(policy: PolicyLike, n_states: int, records: Mapping[str, int]) -> Floats:
     """(R, 8) or (H, R, 8): the table of a tabular policy, of any view; else the stationary policy at every state.
 
+    Args:
+        records: number R of records of each view.
+
     Raises:
-        PolicyError: for a table with another number of actions, or a policy without a table that may depend on time.
+        PolicyError: for a table of no view, or a policy without a table that may depend on time.
     """
     if not isinstance(policy, TabularPolicy):
         bound = as_policy(policy).bind(N_ACTIONS)
         if not bound.stationary:
             raise PolicyError(f"policy {bound}: may depend on time; pass a TabularPolicy of shape (H, {n_states}, {N_ACTIONS}).")
         return np.asarray(policy_table(bound, n_states, N_ACTIONS, None)[0])
-    table: Floats = policy.table
-    if table.shape[-1] != N_ACTIONS:
-        raise PolicyError(f"policy {policy}: its table has {table.shape[-1]} actions; the simulator has {N_ACTIONS}.")
-    return table
+    if policy.n_states not in records.values() or policy.table.shape[-1] != N_ACTIONS:
+        sizes = ", ".join(f"{size} ({name})" for name, size in records.items())
+        raise PolicyError(
+            f"policy {policy}: its table has {policy.n_states} states and {policy.table.shape[-1]} actions; pass one of "
+            f"{N_ACTIONS} actions with a row for each record of a view: {sizes}."
+        )
+    return policy.table
 
 
 def biased(probabilities: Floats, bit: int, share: float) -> Floats:
@@ -55,10 +61,7 @@ def biased(probabilities: Floats, bit: int, share: float) -> Floats:
     Raises:
         PolicyError: for a share outside [-1, 1].
     """
-    if not -1 <= share <= 1:
-        raise PolicyError(
-            f"share: {share} is outside [-1, 1]; 1 always gives the treatment, 0 changes nothing, -1 always withholds it."
-        )
+    share = number("share", share, -1, 1, PolicyError)
     given = (np.arange(N_ACTIONS) & bit) > 0
     return exchanged(probabilities, bit, np.where(given == (share < 0), abs(share), 0.0))
 
@@ -69,12 +72,14 @@ def flipped(probabilities: Floats, bit: int, share: ArrayLike) -> Floats:
     Raises:
         PolicyError: for a share of another shape, or outside [0, 1].
     """
-    shares, records = numeric("share", np.atleast_1d(share)), probabilities.shape[-2]
+    records = probabilities.shape[-2]
+    shares = np.array([number("share", share, 0, 1, PolicyError)]) if np.isscalar(share) else numeric("share", share)
     if shares.shape not in ((1,), (records,)):
         raise PolicyError(f"share: shape {shares.shape}; pass one number, or one for each of the {records} states.")
     outside = ~((shares >= 0) & (shares <= 1))
     if outside.any():
-        raise PolicyError(f"share: {shares[outside][0]} is outside [0, 1]; it is the probability that the treatment is flipped.")
+        row = first_bad(outside)
+        raise PolicyError(f"share: row {row} is {shares[row]}; the probability that the treatment is flipped lies in [0, 1].")
     return exchanged(probabilities, bit, shares[:, None])
 
 

@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from types import MappingProxyType
 from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from causalrl.checks import Floats
-from causalrl.errors import DataError, EstimandError, PolicyError
+from causalrl.checks import Floats, number, one_of, whole_number
+from causalrl.errors import EstimandError, PolicyError
 from causalrl.policies import PolicyLike, TabularPolicy
 from simulators.base import TabularSimulator
-from simulators.checks import check_count
+from simulators.checks import check_time
 from simulators.mdp import planning
 from simulators.sepsis import policies as sepsis_policies
 from simulators.sepsis.process import RewardOn, Start, Version, sepsis_mdp
@@ -68,19 +69,16 @@ class SepsisSimulator(TabularSimulator):
     reward_on: RewardOn = "arrival"
 
     def __post_init__(self) -> None:
-        if self.version not in get_args(Version):
-            raise DataError(f"version: {self.version!r}; pass 'v2', or 'v1' to reproduce papers.")
-        if self.start not in get_args(Start):
-            raise DataError(f"start: {self.start!r}; pass 'admission', or 'uniform' as Tang & Wiens.")
-        if self.reward_on not in get_args(RewardOn):
-            raise DataError(f"reward_on: {self.reward_on!r}; pass 'arrival', or 'leaving' as Tang & Wiens.")
+        one_of("version", self.version, get_args(Version))
+        one_of("start", self.start, get_args(Start))
+        one_of("reward_on", self.reward_on, get_args(RewardOn))
 
     @property
     def mdp(self) -> TabularMDP:
         """The process, with the eight factors as state features (before them the two outcomes for `reward_on="leaving"`)."""
         return sepsis_mdp(self.version, self.start, self.reward_on)
 
-    @cached_property
+    @property
     def views(self) -> Mapping[str, View]:
         """The views by name; records are numbered as states are, by the digits that are left, and sinks come last."""
         return _views(self.version, self.start, self.reward_on)
@@ -99,9 +97,8 @@ class SepsisSimulator(TabularSimulator):
             PolicyError: for epsilon outside [0, 1].
             EstimandError: for a discount outside [0, 1), at which the endless chain has no plan.
         """
-        if not 0 <= epsilon <= 1:
-            raise PolicyError(f"epsilon: {epsilon} is outside [0, 1]; it is the probability of all but the best action.")
-        best = _continuing_optimum(self.version, discount)
+        epsilon = number("epsilon", epsilon, 0, 1, PolicyError)
+        best = _continuing_optimum(self.version, check_time(None, discount))
         sinks = planning.one_hot(np.zeros(self.n_states - N_STATES, np.int64), N_ACTIONS)
         return TabularPolicy(np.where(np.concatenate([best, sinks]) > 0, 1 - epsilon, epsilon / (N_ACTIONS - 1)))
 
@@ -157,10 +154,8 @@ class SepsisSimulator(TabularSimulator):
         Raises:
             DataError: for k or a seed out of range.
         """
-        check_count("k", k, least=0)
-        check_count("seed", seed, least=0)
-        if k > N_STATES:
-            raise DataError(f"k: {k}; pass at most {N_STATES}, the number of states.")
+        whole_number("k", k, 0, most=N_STATES)
+        whole_number("seed", seed, 0)
         wrong = np.zeros(self.n_states)
         wrong[np.random.default_rng(seed).choice(range(N_STATES), k, replace=False)] = 1.0
         return self.flipped("vasopressor", wrong, self._tang_wiens_best)
@@ -200,11 +195,9 @@ class SepsisSimulator(TabularSimulator):
             True
         """
         mask = sepsis_policies.bit_of(bit)
-        if horizon is None:
-            raise EstimandError("horizon: None; an effect at a given time needs a number of steps, pass horizon=H.")
+        discount = check_time(horizon, discount, endless=False)
         tables, mdp = self.tables(policy, horizon, discount, sees), self.mdp
-        if not isinstance(time, int | np.integer) or not 0 <= time < horizon:
-            raise EstimandError(f"time: {time!r}; pass a step from 0 to {horizon - 1}, the last one before the horizon.")
+        whole_number("time", time, 0, EstimandError, most=horizon - 1)
         tables = np.broadcast_to(tables, (horizon, *tables.shape[1:]))
         *_, q = planning.backward_q(mdp.dynamics, mdp.terminal, tables[time:], horizon - time, discount)
         on, off = (sepsis_policies.biased(tables[time], mask, share) for share in (1.0, -1.0))
@@ -220,13 +213,14 @@ class SepsisSimulator(TabularSimulator):
         return {"all": float(start @ values)} | {name: float(law @ values / law.sum()) for name, law in strata.items()}
 
     def _probabilities(self, policy: PolicyLike | None) -> Floats:
-        return sepsis_policies.probabilities_of(self.physician() if policy is None else policy, self.n_states)
+        records = {name: view.n_records for name, view in self.views.items()}
+        return sepsis_policies.probabilities_of(self.physician() if policy is None else policy, self.n_states, records)
 
 
 @cache
 def _views(version: Version, start: Start, reward_on: RewardOn) -> Mapping[str, View]:
-    full = View.full(sepsis_mdp(version, start, reward_on))
-    return {name: full.hide(hidden) for name, hidden in HIDDEN.items()}
+    full = sepsis_mdp(version, start, reward_on).full_view
+    return MappingProxyType({name: full.hide(hidden) for name, hidden in HIDDEN.items()})
 
 
 @cache
