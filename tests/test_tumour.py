@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,12 +38,9 @@ def cohort() -> Patients:
     return TumourSimulator().patients(N, seed=3)
 
 
-def one_patient(volume: float = 300.0, alpha: float = 0.05, rho: float = 0.004, beta_c: float = 0.03) -> Patients:
-    def column(x: float) -> np.ndarray:
-        return np.array([x])
-
-    zero = np.zeros(1, int)
-    return Patients(zero, zero, zero + 2, column(volume), column(alpha), column(alpha / 10), column(beta_c), column(rho))
+def one_patient(alpha: float = 0.05, **changed: Any) -> Patients:
+    usual = {"ids": 0, "stage": 0, "kind": 2, "volume": 300.0, "beta": alpha / 10, "beta_c": 0.03, "rho": 0.004}
+    return Patients(alpha=np.array([alpha]), **{name: np.atleast_1d(x) for name, x in {**usual, **changed}.items()})
 
 
 def naive_volumes(patients: Patients, i: int, actions: list[int], noise: list[float]) -> list[float]:
@@ -309,6 +307,22 @@ def test_value_is_the_mean_over_its_own_patients() -> None:
     assert data.rewards.sum() / data.n != value.value
 
 
+def test_a_policy_cannot_write_into_the_record() -> None:
+    def wreck(observations: np.ndarray, time: np.ndarray) -> np.ndarray:
+        observations[:] = -1.0
+        return np.full((len(observations), 4), 0.25)
+
+    for call in (TumourSimulator().sample, lambda n, policy, horizon: TumourSimulator().value(policy, horizon, n=n)):
+        with pytest.raises(ValueError, match="read-only"):
+            call(2, wreck, 1)
+
+
+def test_any_seed() -> None:
+    prints = [TumourSimulator().sample(20, horizon=2, seed=seed).fingerprint for seed in (0, 2**63, 2**90, np.int64(0))]
+    assert len(set(prints)) == 3
+    assert prints[0] == prints[3]
+
+
 def test_it_is_a_truth_for_evaluate() -> None:
     simulator = TumourSimulator(gamma=1.0)
     data = simulator.sample(400, horizon=2, seed=1)
@@ -333,6 +347,7 @@ def test_confounding_grows_with_gamma() -> None:
         (lambda s: TumourSimulator(gamma=-1), DataError, "gamma: -1"),
         (lambda s: TumourSimulator(gamma=math.nan), DataError, "gamma: nan"),
         (lambda s: TumourSimulator(gamma="2"), DataError, "gamma: '2'"),
+        (lambda s: TumourSimulator(gamma=10**30), DataError, "pass a number from 0 to 1e+06"),
         (lambda s: TumourSimulator(type_observed=1), DataError, "type_observed: 1; pass True or False"),
         (lambda s: s.sample(0), DataError, "n: 0; pass a whole number"),
         (lambda s: s.sample(5, seed=-1), DataError, "seed: -1"),
@@ -346,8 +361,17 @@ def test_confounding_grows_with_gamma() -> None:
         (lambda s: s.volumes(s.patients(2), [4]), DataError, "actions: row 0 is 4"),
         (lambda s: s.volumes(s.patients(2), [[0, 1]]), DataError, "actions: shape (1, 2); pass (H,), or (2, H)"),
         (lambda s: s.volumes(s.patients(2), [0] * 61), DataError, "H from 1 to 60"),
-        (lambda s: one_patient(volume=1200.0), DataError, "volume: patient 0 has 1200.0"),
+        (lambda s: s.volumes([1], [0]), DataError, "patients: [1]; pass those of `patients(n, seed)`"),
+        (lambda s: one_patient(volume=1200.0), DataError, "volume: patient 0 has 1200.0; pass numbers from 1e-12 to 1150.35"),
+        (lambda s: one_patient(volume=0.0), DataError, "volume: patient 0 has 0.0"),
         (lambda s: one_patient(alpha=-0.1), DataError, "alpha: patient 0 has -0.1"),
+        (lambda s: one_patient(rho=math.inf), DataError, "rho: patient 0 has inf; pass numbers from 0 to 1000"),
+        (lambda s: one_patient(stage=9), DataError, "stage: patient 0 has 9; pass numbers from 0 to 4"),
+        (lambda s: one_patient(kind=7), DataError, "kind: patient 0 has 7; pass numbers from 1 to 3"),
+        (lambda s: one_patient(ids=0.5), DataError, "ids: row 0 is 0.5"),
+        (lambda s: one_patient(ids=[0, 1]), DataError, "stage: shape (1,), expected (2,)"),
+        (lambda s: s.sample(True), DataError, "n: True"),
+        (lambda s: s.sample(2**40), DataError, "n: 1099511627776"),
         (lambda s: s.assignment().probabilities(np.zeros(3, int), np.zeros(3, int)), PolicyError, "TumourSimulator"),
     ],
 )

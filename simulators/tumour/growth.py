@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from causalrl.checks import Bools, Floats, Ints
+from causalrl.checks import Bools, Floats, Ints, first_bad, integers, numeric
 from causalrl.errors import DataError
 from causalrl.kernels.jit import compiled
 from causalrl.kernels.rng import derive_seed, stream_key, uniform
@@ -48,6 +48,14 @@ CORRELATION = 0.87
 TYPE_BONUS = 0.1
 """Share of the mean that type 1 (radiosensitive) has more of alpha, and type 3 (chemosensitive) of beta_c."""
 _SMALLEST = 2.0**-54
+_LIMITS = {
+    "ids": (0, 2**62),
+    "stage": (0, len(STAGES) - 1),
+    "kind": (1, 3),
+    "volume": (1e-12, DEATH_VOLUME),
+    **dict.fromkeys(("alpha", "beta", "beta_c", "rho"), (0, 1e3)),
+}
+"""Of the fields of `Patients`; a tumour below 1e-12 cm3 holds no cell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +73,7 @@ class Patients:
         rho: growth rate.
 
     Raises:
-        DataError: for arrays that differ in length, effects that are negative, or a volume outside (0, DEATH_VOLUME].
+        DataError: for arrays that differ in length or hold what is no number, stage, type, effect or volume.
     """
 
     ids: Ints
@@ -78,18 +86,16 @@ class Patients:
     rho: Floats
 
     def __post_init__(self) -> None:
+        shape = integers("ids", self.ids).shape[:1]
         for field in fields(self):
-            values = np.array(getattr(self, field.name), np.float64 if field.type == "Floats" else np.int64)
-            if values.shape != (len(self.ids),):
-                raise DataError(f"{field.name}: shape {values.shape}, expected ({len(self.ids)},), one entry a patient.")
-            usable = np.isfinite(values) & (values >= 0)
-            if field.name == "volume":
-                usable &= (values > 0) & (values <= DEATH_VOLUME)
+            given, (least, most) = getattr(self, field.name), _LIMITS[field.name]
+            values = numeric(field.name, given) if field.type == "Floats" else np.array(integers(field.name, given))
+            if values.shape != shape:
+                raise DataError(f"{field.name}: shape {values.shape}, expected {shape}, one entry a patient.")
+            usable = (values >= least) & (values <= most)
             if not usable.all():
-                row = int(np.flatnonzero(~usable)[0])
-                raise DataError(
-                    f"{field.name}: patient {row} has {values[row]}; effects are at least 0, volumes in (0, {DEATH_VOLUME:.6g}]."
-                )
+                row = first_bad(~usable)
+                raise DataError(f"{field.name}: patient {row} has {values[row]}; pass numbers from {least:g} to {most:.6g}.")
             values.setflags(write=False)
             object.__setattr__(self, field.name, values)
 

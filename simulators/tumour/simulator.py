@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from causalrl.checks import Floats, Ints, codes_below, integers, seed_number, whole_number
+from causalrl.checks import Floats, Ints, codes_below, integers, number, whole_number
 from causalrl.data import End, Trajectories
 from causalrl.errors import DataError, EstimandError, PolicyError
 from causalrl.kernels.rng import derive_seed
 from causalrl.policies import Policy, PolicyLike, action_probabilities, as_policy
-from simulators.checks import check_time
+from simulators.checks import check_sample, check_time
 from simulators.mdp.sampling import cumulative_rows
 from simulators.tumour.growth import DEATH_DIAMETER, LONGEST, Course, Patients, draw_patients, uniforms
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 FEATURES = ("diameter", "mean_diameter", "chemo_concentration", "day")
 TYPE_FEATURES = ("radiosensitive", "chemosensitive")
 N_ACTIONS = 4
+LARGEST_GAMMA = 1e6
+"""Here the treatment is all but a function of the mean diameter."""
 _BLOCK = 20_000
 
 
@@ -95,7 +97,7 @@ class TumourSimulator:
     does this one.
 
     Args:
-        gamma: strength of the confounding, at least 0 (papers use 0 to 10); at 0 every treatment has probability 1/2.
+        gamma: strength of the confounding, 0 to 1e6 (papers use 0 to 10); at 0 every treatment has probability 1/2.
         type_observed: whether the observation tells the patient type (1, 2 or 3, a third of the patients each).
 
     Raises:
@@ -115,8 +117,7 @@ class TumourSimulator:
     type_observed: bool = True
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.gamma, int | float | np.number) and np.isfinite(self.gamma) and self.gamma >= 0):
-            raise DataError(f"gamma: {self.gamma!r}; pass a number of at least 0, the strength of the confounding.")
+        number("gamma", self.gamma, 0, LARGEST_GAMMA)
         if not isinstance(self.type_observed, bool | np.bool_):
             raise DataError(f"type_observed: {self.type_observed!r}; pass True or False.")
 
@@ -136,7 +137,8 @@ class TumourSimulator:
 
     def patients(self, n: int, seed: int = 0) -> Patients:
         """The n patients whom `sample` with this seed treats; patient i does not depend on n."""
-        return draw_patients(np.arange(whole_number("n", n, 1)), seed_number(seed))
+        check_sample(n, seed)
+        return draw_patients(np.arange(n), seed)
 
     def sample(self, n: int, policy: PolicyLike | None = None, horizon: int | None = None, seed: int = 0) -> Trajectories:
         """n patients, until death, recovery or the horizon.
@@ -196,8 +198,9 @@ class TumourSimulator:
         Raises:
             DataError, EstimandError, PolicyError: for an argument out of range.
         """
-        check_time(horizon, discount)
-        own = derive_seed(seed_number(seed), "tumour", "value")
+        discount = check_time(horizon, discount)
+        check_sample(n, seed)
+        own = derive_seed(seed, "tumour", "value")
         returns = np.zeros(whole_number("n", n, 2))
         for start in range(0, n, _BLOCK):
             ids = np.arange(start, min(start + _BLOCK, n))
@@ -221,7 +224,7 @@ class TumourSimulator:
             (n, H + 1) volumes in cm3 on days 0 to H; DEATH_VOLUME from death on, 0 from recovery on.
 
         Raises:
-            DataError: for actions of another shape, or that are no codes.
+            DataError: for patients that are none, and actions of another shape, or that are no codes.
 
         Example:
             >>> simulator = TumourSimulator()
@@ -230,8 +233,10 @@ class TumourSimulator:
             >>> bool((treated[:, 1:] < untreated[:, 1:]).all())
             True
         """
+        if not isinstance(patients, Patients):
+            raise DataError(f"patients: {patients!r}; pass those of `patients(n, seed)`.")
         plan = _treatment_plan(actions, len(patients))
-        course = Course(patients, seed_number(seed))
+        course = Course(patients, whole_number("seed", seed, 0))
         volumes = np.empty((len(patients), plan.shape[1] + 1))
         volumes[:, 0] = course.volume
         for t in range(plan.shape[1]):
@@ -265,6 +270,7 @@ class TumourSimulator:
         key = np.uint64(derive_seed(seed, "tumour", "treatment"))
         while course.day < days and len(course.active):
             rows, observed = course.active, self.observations(course, course.active)
+            observed.setflags(write=False)
             chances = action_probabilities(bound, observed, np.full(len(rows), course.day), N_ACTIONS)
             u = uniforms(key, course.patients.ids[rows], course.day, 1)[0]
             actions = (u[:, None] >= cumulative_rows(chances)).sum(axis=1)
