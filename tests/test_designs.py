@@ -482,6 +482,7 @@ def test_ihdp_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda: Point().sample(2**40), "n: 1099511627776"),
         (lambda: Point(p=1), "p: 1; pass a whole number, at least 2"),
         (lambda: BinaryInstrument(always_takers=-0.1), "always_takers: -0.1; pass a number from 0 to 1"),
+        (lambda: BinaryInstrument(1), "always_takers: 1.0 leaves no complier"),
         (lambda: BinaryInstrument(0.5, 0.5), "never_takers: 0.5 leaves no complier"),
         (lambda: BinaryInstrument(confounding=math.inf), "confounding: inf; pass a number"),
         (lambda: Point().sample(1), "n: 1; pass a whole number, at least 2"),

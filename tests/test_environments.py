@@ -205,7 +205,7 @@ def test_a_tumour_ends_in_death_or_recovery() -> None:
         (lambda env: env.reset(options={"state": 3}), DataError, "options: state"),
         (lambda env: TabularEnv(tiny_process(), render_mode="human"), DataError, "render_mode: 'human'; pass 'rgb_array'"),
         (lambda env: TabularEnv(tiny_process(), horizon=0), EstimandError, "horizon: 0"),
-        (lambda env: TabularEnv(tiny_process(), view="hidden"), EstimandError, "view: 'hidden' is unknown; pass one of 'full'"),
+        (lambda env: TabularEnv(tiny_process(), view="hidden"), EstimandError, "view: 'hidden'; pass 'full'"),
         (lambda env: TumourEnv(horizon=61), EstimandError, "60 at most"),
         (lambda env: gymnasium.make("causalrl/Sepsis-v0", horizons=3), TypeError, "unexpected keyword argument 'horizons'"),
     ],

@@ -214,10 +214,12 @@ class BinaryInstrument(Design):
     confounding: float = 1.0
 
     def __post_init__(self) -> None:
-        number("always_takers", self.always_takers, 0, 1)
-        number("never_takers", self.never_takers, 0, 1)
-        if not self.compliers > 0:
-            raise DataError(f"never_takers: {self.never_takers} leaves no complier; keep always_takers + never_takers below 1.")
+        compliers = 1.0
+        for name in ("always_takers", "never_takers"):
+            share = number(name, getattr(self, name), 0, 1)
+            compliers -= share
+            if compliers <= 0:
+                raise DataError(f"{name}: {share} leaves no complier; keep always_takers + never_takers below 1.")
         number("confounding", self.confounding, -LARGEST_REWARD, LARGEST_REWARD)
 
     @property
