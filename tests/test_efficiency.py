@@ -342,11 +342,11 @@ def test_a_policy_that_does_not_depend_on_time_is_one_table(model: str) -> None:
 
 def test_bad_input() -> None:
     process = (CHAIN.dynamics, np.zeros(3, bool), CHAIN.initial, CHAIN.target, CHAIN.behavior)
-    with pytest.raises(EstimandError, match=r"model: 'nmdp'; pass 'history', 'markov', 'homogeneous'\."):
+    with pytest.raises(EstimandError, match=r"model: 'nmdp'; pass 'history', 'markov' or 'homogeneous'\."):
         efficiency_bound(*process, 8, 1.0, "nmdp")
     with pytest.raises(EstimandError, match="horizon: 0"):
         efficiency_bound(*process, 0, 1.0, "markov")
-    with pytest.raises(EstimandError, match=r"horizon: None; .* pass horizon=H"):
+    with pytest.raises(EstimandError, match=r"horizon: None; pass a whole number, at least 1"):
         efficiency_bound(*process, None, 1.0, "markov")
     with pytest.raises(EstimandError, match=r"discount: 1\.5"):
         efficiency_bound(*process, 8, 1.5, "markov")

@@ -460,11 +460,11 @@ def test_records_that_do_not_fit(changed: dict[str, object], message: str) -> No
 @pytest.mark.parametrize(
     ("error", "arguments", "message"),
     [
-        (DataError, {"samples": 0}, "samples: 0; pass an integer of at least 1"),
+        (DataError, {"samples": 0}, "samples: 0; pass a whole number, at least 1"),
         (DataError, {"samples": 1.5}, "samples: 1.5"),
         (DataError, {"seed": -1}, "seed: -1"),
         (EstimandError, {"horizon": 0}, "horizon: 0"),
-        (EstimandError, {"sees": "half"}, "view: 'half' is unknown"),
+        (EstimandError, {"sees": "half"}, "sees: 'half'; pass 'full'"),
         (PolicyError, {"policy": Uniform(3)}, "shape"),
         (PolicyError, {"policy": TabularPolicy(np.full((5, 2), 0.5))}, "its table has 5 states"),
     ],
@@ -482,7 +482,7 @@ def test_an_interventional_sample_needs_a_size_and_a_horizon() -> None:
     model = StructuralModel(one_step(np.array([[0.5, 0.5]])), GumbelMax())
     with pytest.raises(DataError, match="n: 0"):
         model.sample(0, Always(0), 2)
-    with pytest.raises(EstimandError, match="horizon: None; pass a number of steps"):
+    with pytest.raises(EstimandError, match="horizon: None; pass a whole number, at least 1"):
         model.sample(2, Always(0), None)  # type: ignore[arg-type]
 
 

@@ -93,7 +93,7 @@ def test_records_have_the_default_view(simulator: TabularSimulator) -> None:
         first = (5,) if call == simulator.sample else ()
         with pytest.raises(EstimandError, match="horizon: -1"):
             call(*first, policy, -1)
-        with pytest.raises(EstimandError, match=r"view: 'nothing' is unknown; pass one of 'full'"):
+        with pytest.raises(EstimandError, match="sees: 'nothing'; pass 'full'"):
             call(*first, policy, horizon, sees="nothing")
         with pytest.raises(PolicyError, match="table"):
             call(*first, crl.TabularPolicy(np.full((1441 + 7, simulator.n_actions), 1 / simulator.n_actions)), horizon)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
-from itertools import permutations
+from fractions import Fraction
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
@@ -78,12 +79,13 @@ DESIGNS = (Point(), KangSchafer(), NieWager(), Kunzel(), Kennedy(), BinaryInstru
 
 # ------------------------------------------------------------------------------------------------- numbers and names out of range
 
-NOT_WHOLE = (1.0, 2.5, np.float64(3), "3", NAN, INF, [3], np.array(3), 1j)
-NO_COUNT, NO_STEPS, NO_SEED = (0, -1, None, *NOT_WHOLE), (0, -1, *NOT_WHOLE), (-1, None, np.random.default_rng(0), *NOT_WHOLE)
+NOT_WHOLE = (1.0, 2.5, np.float64(3), "3", NAN, INF, [3], np.array(3), 1j, True)
+NO_COUNT, NO_STEPS = (0, -1, None, 2**40, 10**30, *NOT_WHOLE), (0, -1, 10**7, 10**30, *NOT_WHOLE)
+NO_SEED = (-1, None, np.random.default_rng(0), *NOT_WHOLE)
 OUTSIDE = (-0.1, 1.0 + 1e-12, 2, NAN, INF, -INF)
 NO_NUMBER = (*OUTSIDE, "a", "0.5", None, [0.5], (0.5,), np.array([0.5]), np.array([0.1, 0.2]), 1j, {})
 NO_KNOB = (*NO_NUMBER, True)
-NO_NAME = ("nothing", "Full", "", None, 3, True, b"full", ("full",))
+NO_NAME = ("nothing", "Full", "", 3, True, b"full", ("full",), ["full"], np.array(["full", "x"]))
 
 BY_HORIZON: dict[str, Call] = {
     "value": lambda h: CLINIC.value(EVEN, h),
@@ -163,66 +165,83 @@ BY_VIEW: dict[str, Call] = {
     "counterfactual": lambda v: MODEL.counterfactual(DATA, EVEN, sees=v),
     "structural sample": lambda v: MODEL.sample(3, EVEN, 3, sees=v),
 }
+NAMES = ("ab", ("a", "a"), ("a",), ("a", 0), 3, None)
 CORRUPTIONS = (MCAR, MAR, MNAR, MeasurementError, ThinnedVisits)
 COINS = (ModelFail, ModelWin, Cliff, Chain, CobsGraph, CobsGridworld, ToyMountainCar)
 KNOBS: list[tuple[type[CausalRLError], str, Call, tuple[Any, ...]]] = [
     *((DataError, "rate", kind, NO_KNOB) for kind in CORRUPTIONS),
-    (DataError, "gamma", Confounded, (0.9, 1e7, NAN, INF, "2", None, [2.0], (2.0,), np.array([2.0]), 1j, True)),
+    (DataError, "gamma", Confounded, (0.9, 1e7, 10**400, NAN, INF, "2", None, [2.0], (2.0,), np.array([2.0]), 1j, True)),
     (DataError, "spread", lambda x: Hospitals(3, x), (11, -0.1, NAN, INF, "a", None, [1.0], 1j, True)),
-    (DataError, "strength", lambda x: CovariateShift(x, "x"), (NAN, INF, -INF, "a", None, [1.0], 1j, True)),
-    (DataError, "hazard", Censored, (*OUTSIDE, 1, "a", None, True, ["a"])),
-    (DataError, "hazard", lambda x: CLINIC | Censored(x), (np.full((3, 3), 0.1), [0.1, 0.2], np.full((4, 1), 0.1))),
-    (DataError, "model", lambda x: Confounded(2.0, x), ("tan", None, 3, True, "")),
-    (DataError, "steps", lambda x: Confounded(2.0, steps=x), (0, np.int64(0), (-1,), (1.5,), "1", (None,), (True,), ((1,),))),
-    (DataError, "variables", lambda x: CLINIC | MCAR(0.1, x), ("x", ("age",), (0,), (None,), ("x", "age"))),
-    (DataError, "variables", lambda x: CLINIC | CovariateShift(1.0, x), ("age", None, 0, ("x",))),
-    (DataError, "variables", lambda x: CLINIC | HideVariables(x), ("age", "X", None, 0, ("x", "y"), b"x")),
-    (DataError, "version", SepsisSimulator, (2, "V2", None, ["v2"], True)),
+    (DataError, "strength", lambda x: CovariateShift(x, "x"), (1e7, 1e308, NAN, INF, -INF, "a", None, [1.0], 1j, True)),
+    (DataError, "hazard", Censored, (*OUTSIDE, 1, "a", None, True, ["a"], [], [0.1, 0.2], [[0.1], [0.1, 0.2]])),
+    (DataError, "hazard", lambda x: CLINIC | Censored(x), (np.full((3, 3), 0.1), np.full((4, 1), 0.1))),
+    (DataError, "model", lambda x: Confounded(2.0, x), ("tan", None, 3, True, "", ["rosenbaum"])),
+    (
+        DataError,
+        "steps",
+        lambda x: Confounded(2.0, steps=x),
+        (0, 2.0, np.int64(0), (-1,), (1.5,), (10**10,), "1", (None,), (True,), ((1,),)),
+    ),
+    (DataError, "variables", lambda x: CLINIC | MCAR(0.1, x), ("x", 0, (), ("age",), (0,), (None,), ("x", "age"), ("x", "x"))),
+    (DataError, "given", lambda x: MAR(0.1, ("x",), x), ("y", 0, None, (0,), ("y", "y"))),
+    (DataError, "variables", lambda x: CLINIC | CovariateShift(1.0, x), ("age", None, 0, ("x",), ["x"])),
+    (DataError, "variables", lambda x: CLINIC | HideVariables(x), ("age", "X", None, 0, ("x", "y"), b"x", ["x"])),
+    (DataError, "version", SepsisSimulator, (2, "V2", None, ["v2"], True, np.array(["v2", "x"]))),
     (DataError, "start", lambda x: SepsisSimulator(start=x), ("icu", None, ["uniform"])),
     (DataError, "reward_on", lambda x: SepsisSimulator(reward_on=x), ("death", None, 1)),
-    (DataError, "inadmissible", ICUSepsis, ("raise", None, ["mean"], True)),
-    (PolicyError, "epsilon", SEPSIS.physician, OUTSIDE),
-    (PolicyError, "share", lambda x: SEPSIS.biased("antibiotic", x), (-1.1, 1.1, NAN, INF)),
+    (DataError, "inadmissible", ICUSepsis, ("raise", None, ["mean"], True, np.array(["mean", "x"]))),
+    (PolicyError, "epsilon", SEPSIS.physician, NO_KNOB),
+    (PolicyError, "share", lambda x: SEPSIS.biased("antibiotic", x), (-1.1, 1.1, NAN, INF, "0.5", None, [0.5], True)),
     (
         PolicyError,
         "share",
         lambda x: SEPSIS.flipped("antibiotic", x),
         (*OUTSIDE, [], np.full(3, 0.1), np.full((1440, 1), 0.1)),
     ),
-    (EstimandError, "bit", lambda x: SEPSIS.biased(x, 0.5), ("diabetes", "Antibiotic", None, 1)),
+    (EstimandError, "bit", lambda x: SEPSIS.biased(x, 0.5), ("diabetes", "Antibiotic", None, 1, ["antibiotic"])),
     (EstimandError, "bit", lambda x: SEPSIS.flipped(x, 0.5), ("diabetes", None, 4)),
     (EstimandError, "bit", lambda x: SEPSIS.treatment_effect(x, 0, PHYSICIAN, 3), ("glucose", None, 2)),
     (EstimandError, "time", lambda x: SEPSIS.treatment_effect("antibiotic", x, PHYSICIAN, 3), (-1, 3, None, *NOT_WHOLE)),
     *((PolicyError, "p_target", lambda x, kind=kind: kind(p_target=x), NO_NUMBER) for kind in COINS),
     *((PolicyError, "p", kind().policy, NO_NUMBER) for kind in COINS),
     (PolicyError, "p_behavior", lambda x: Gridworld(p_behavior=x), (-1, NAN, INF, "a", None, [1.0])),
-    (DataError, "goal_reward", lambda x: Gridworld(goal_reward=x), (NAN, INF, -INF)),
+    (DataError, "goal_reward", lambda x: Gridworld(goal_reward=x), (NAN, INF, -INF, "1", None, [1.0])),
     *((DataError, "slip", lambda x, kind=kind: kind(slip=x), NO_NUMBER) for kind in (Cliff, CobsGraph, CobsGridworld)),
     (DataError, "reward_noise", lambda x: CobsGraph(reward_noise=x), (-1, NAN, INF, "a", None, [1.0])),
-    (DataError, "reward_noise", lambda x: clinic(reward_noise=x), (-1, NAN, INF)),
+    (DataError, "reward_noise", lambda x: clinic(reward_noise=x), (-1, 1e300, NAN, INF, "1", None, [1.0], True)),
+    (DataError, "rewards", lambda x: TabularMDP([[[1.0]]], [x], [1.0]), (1e101, -1e308, NAN, INF)),
+    (DataError, "feature_names", lambda x: TabularMDP([[[1.0]]], [0.0], [1.0], state_features=[[0, 1]], feature_names=x), NAMES),
+    (DataError, "state_names", lambda x: TabularMDP([[[1.0]]], [0.0], [1.0], state_names=x), ("a", 3, None, (0,))),
     (DataError, "groups", lambda x: CobsGraph(groups=x), (1, 8, 2.0, "2", [2], NAN)),
-    (DataError, "simulation", Kunzel, (4, "1", None)),
-    (DataError, "setup", NieWager, ("a", "E", 0, None)),
-    (DataError, "surface", IHDP, ("a", "C", 0, None)),
-    (DataError, "sigma", lambda x: NieWager("A", 6, x), (-1, NAN, INF)),
-    (DataError, "always_takers", BinaryInstrument, (-0.1, 1, NAN, INF)),
-    (DataError, "never_takers", lambda x: BinaryInstrument(0.1, x), (-0.1, 0.9, 1, NAN)),
-    (DataError, "confounding", lambda x: BinaryInstrument(confounding=x), (NAN, INF, -INF)),
-    (DataError, "gamma", TumourSimulator, (-1, NAN, INF, "2", None, [2.0], np.array([2.0]), 1j)),
+    (DataError, "simulation", Kunzel, (4, "1", None, [1], True)),
+    (DataError, "setup", NieWager, ("a", "E", 0, None, ["A"])),
+    (DataError, "surface", IHDP, ("a", "C", 0, None, ["A"])),
+    (DataError, "sigma", lambda x: NieWager("A", 6, x), (-1, NAN, INF, "1", None, [1.0])),
+    (DataError, "always_takers", BinaryInstrument, (-0.1, 1.1, NAN, INF, "a", None)),
+    (DataError, "never_takers", lambda x: BinaryInstrument(0.1, x), (-0.1, 0.9, 1, NAN, "a", None)),
+    (DataError, "confounding", lambda x: BinaryInstrument(confounding=x), (NAN, INF, -INF, "a", None)),
+    (DataError, "gamma", TumourSimulator, (-1, 10**400, NAN, INF, "2", None, [2.0], np.array([2.0]), 1j)),
     (DataError, "type_observed", lambda x: TumourSimulator(1.0, x), (1, 0, "yes", None, [True])),
-    (DataError, "propensities", lambda x: CLINIC.sample(3, EVEN, 3, propensities=x), ("all", "Oracle", True, ["oracle"])),
-    (EstimandError, "model", lambda x: CLINIC.efficiency_bound(EVEN, EVEN, 3, model=x), ("dm", None, 3, "Markov")),
-    (DataError, "p", CLINIC.return_distribution(EVEN, 2).quantile, (*OUTSIDE, None, [0.5, 2.0])),
-    (DataError, "alpha", CLINIC.return_distribution(EVEN, 2).cvar, (0.0, *OUTSIDE)),
+    (
+        DataError,
+        "propensities",
+        lambda x: CLINIC.sample(3, EVEN, 3, propensities=x),
+        ("all", True, ["oracle"], np.array(["oracle", "x"])),
+    ),
+    (EstimandError, "model", lambda x: CLINIC.efficiency_bound(EVEN, EVEN, 3, model=x), ("dm", None, 3, "Markov", ["markov"])),
+    (DataError, "p", CLINIC.return_distribution(EVEN, 2).quantile, (*OUTSIDE, None, "a", [0.5, 2.0], [[0.1], [0.1, 0.2]])),
+    (DataError, "alpha", CLINIC.return_distribution(EVEN, 2).cvar, (0.0, *NO_KNOB)),
+    (DataError, "values", lambda x: ReturnDistribution(x, [0.5, 0.5]), ([1.0, 1.0], [2.0, 1.0], [[1.0, 2.0]], [0.0, NAN], None)),
+    (DataError, "probabilities", lambda x: ReturnDistribution([1.0, 2.0], x), ([0.5, 0.9], [-0.5, 1.5], [1.0], [NAN, 1.0], None)),
 ]
 
 DOORS: list[tuple[type[CausalRLError], str, Call, tuple[Any, ...]]] = [
     *((EstimandError, "horizon", call, NO_STEPS) for call in BY_HORIZON.values()),
     *((EstimandError, "horizon", call, (None, *NO_STEPS)) for call in FINITE_ONLY.values()),
-    *((EstimandError, "discount", call, OUTSIDE) for call in BY_DISCOUNT.values()),
+    *((EstimandError, "discount", call, NO_KNOB) for call in BY_DISCOUNT.values()),
     *((DataError, name.split()[0], call, NO_COUNT) for name, call in BY_COUNT.items()),
     *((DataError, name.split()[0], call, NO_SEED) for name, call in BY_SEED.items()),
-    *((EstimandError, "view", call, tuple(name for name in NO_NAME if name is not None)) for call in BY_VIEW.values()),
+    *((EstimandError, "record" if name.startswith("record") else "sees", call, NO_NAME) for name, call in BY_VIEW.items()),
     *KNOBS,
 ]
 
@@ -235,17 +254,16 @@ def test_a_bad_value_is_refused_by_name(error: type[CausalRLError], field: str, 
         text = str(caught.value)
         assert caught.type in (error, DataError), value  # what is no array of numbers at all is a DataError everywhere
         assert text.startswith(f"{field}: "), (value, text)
-        if isinstance(value, str | int | float | None) and "not numeric" not in text:
+        if isinstance(value, str | int | float | None) and not isinstance(value, bool) and "not numeric" not in text:
             assert repr(value) in text or str(value) in text or str(float(value)) in text
 
 
-@pytest.mark.parametrize("seed", [2**63, 10**40])
-def test_a_giant_seed_is_refused_or_as_good_as_any(seed: int) -> None:
-    """Seeds of numpy generators end at 2^63; those of kernels are hashed, and no two of these agree."""
-    for call in (*(lambda s, design=design: design.sample(747, s) for design in DESIGNS), lambda s: TUMOUR.patients(3, s)):
-        with pytest.raises(DataError, match=r"seed: \d+; pass a whole number below 2\*\*63"):
-            call(seed)
-    prints = [CLINIC.sample(50, EVEN, 5, s).fingerprint for s in (0, 1, 2**63 - 1, 2**63, 2**64, 2**64 + 1, 10**40)]
+@pytest.mark.parametrize("simulator", [CLINIC, Point(), KangSchafer(), TUMOUR], ids=lambda s: type(s).__name__)
+def test_a_giant_seed_is_as_good_as_any(simulator: Any) -> None:
+    """Seeds are hashed: no two of these agree."""
+    given = {"policy": EVEN, "horizon": 5} if simulator is CLINIC else {}
+    seeds = (0, 1, 2**63 - 1, 2**63, 2**64, 2**64 + 1, 10**40)
+    prints = [simulator.sample(50, seed=seed, **given).fingerprint for seed in seeds]
     assert len(set(prints)) == len(prints)
 
 
@@ -380,7 +398,10 @@ def test_a_policy_of_another_simulator_is_refused() -> None:
         ({"initial": [2.0, -1.0, 0.0, 0.0]}, "initial: row 0"),
         ({"initial": [NAN, 1.0, 0.0, 0.0]}, "initial: row 0"),
         ({"terminal": [3]}, "terminal: int64 of shape (1,); pass flags"),
-        ({"terminal": "last"}, "terminal: <U4 of shape ()"),
+        ({"terminal": "last"}, "terminal: 'last' is a single value"),
+        ({"terminal": [[True], [True, False]]}, "terminal: its rows differ in length"),
+        ({"transitions": TRANSITIONS + 5j}, "transitions: complex numbers"),
+        ({"forbidden": np.arange(8).reshape(4, 2) >= 6}, "forbidden: state 3 has no action left"),
         ({"terminal": np.ones(4, bool)}, "initial: terminal state 0 has probability 0.5"),
         ({"state_features": [1.0, 2.0]}, "state_features: shape (2,)"),
         ({"state_features": [["a"]] * 4}, "state_features: not numeric"),
@@ -546,6 +567,124 @@ def test_a_misspelt_argument_is_refused(call: Callable[..., Any], arguments: tup
         call(*arguments, discuont=0.9)
 
 
+@pytest.mark.parametrize("policy", [crl.Uniform, crl.TabularPolicy, object])
+def test_a_class_is_no_policy(policy: Any) -> None:
+    for call in BY_POLICY.values():
+        with pytest.raises(PolicyError, match=r"^policy: <class .* is no policy"):
+            call(policy)
+
+
+@pytest.mark.parametrize("data", [None, EVEN, CLINIC, TRANSITIONS], ids=lambda data: type(data).__name__)
+def test_only_records_have_counterfactuals(data: Any) -> None:
+    with pytest.raises(DataError, match=r"^data: "):
+        MODEL.counterfactual(data, EVEN)
+
+
+@pytest.mark.parametrize("shape", [(2, 0), (0, 2), (0, 2, 2), (2,), (1, 2, 2, 2)])
+def test_a_table_of_nothing_is_no_policy(shape: tuple[int, ...]) -> None:
+    with pytest.raises(PolicyError, match=r"TabularPolicy: table has shape \("):
+        crl.TabularPolicy(np.full(shape, 0.5))
+
+
+def test_a_table_that_is_too_short_names_the_horizon() -> None:
+    with pytest.raises(PolicyError, match=r"time 2 .* which has 2; pass probabilities for every time, or a shorter horizon"):
+        CLINIC.value(crl.TabularPolicy(np.full((2, 4, 2), 0.5)), 3)
+
+
+# ------------------------------------------------------------------------------------------------------ numbers at the very edge
+
+
+def leak(chance: float) -> TabularMDP:
+    """A live state that pays 1 and ends with a chance."""
+    return TabularMDP([[[1 - chance, chance]], [[0.0, 1.0]]], [1.0, 0.0], [1, 0], [False, True])
+
+
+@pytest.mark.parametrize("most", [0, 4000], ids=["sparse", "dense"])
+def test_a_process_that_practically_never_ends_has_no_total(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simulators.mdp.planning.DENSE_STATES", most)
+    alone = crl.Always(0)
+    for chance in (1e-17, 1e-11):  # 1 - 1e-17 is 1: the equations are singular
+        for call in (leak(chance).value, leak(chance).q, leak(chance).occupancy, lambda p, c=chance: leak(c).sample(1, p)):
+            with pytest.raises(EstimandError, match=r"^horizon: the process practically never ends; pass horizon=H"):
+                call(alone)
+        assert leak(chance).value(alone, 3) == pytest.approx(3)
+
+
+def test_a_trajectory_that_takes_too_long_is_refused_before_it_starts() -> None:
+    alone = crl.Always(0)
+    for process in (leak(1e-8), leak(1e-8) | Censored(0.5)):
+        with pytest.raises(EstimandError, match=r"has 1e\+08 steps on average, more than 10000000; pass horizon=H"):
+            process.sample(1, alone)
+        assert process.sample(1, alone, 3).n == 1
+    assert leak(1e-8).value(alone) == pytest.approx(1e8, rel=1e-7)
+    assert leak(1e-3).sample(100, alone).lengths.mean() == pytest.approx(1000, rel=0.4)  # 4 standard deviations
+
+
+def test_rows_within_the_tolerance_are_divided_by_their_sum() -> None:
+    """Else the chance to go on would be above 1, and every sum over time infinite or negative."""
+    off = TabularMDP([[[1 + 5e-7, 1e-7]], [[0, 1]]], [1.0, 0], [1 + 5e-7, 0], [False, True])
+    assert off.mdp.initial.sum() == 1
+    assert off.value(crl.Always(0)) == pytest.approx((1 + 6e-7) / 1e-7 - 1, rel=1e-6)
+    loop = TabularMDP([[[1, 0], [0, 1]], [[0, 1], [0, 1]]], [1.0, 0], [1, 0], [False, True])
+    assert loop.value(crl.TabularPolicy([[1 + 5e-7, 1e-7], [1, 0]])) == pytest.approx((1 + 5e-7) / 1e-7, rel=1e-6)
+    exact = np.array([[[0.1, 0.2, 0.7]], [[1 / 3, 1 / 3, 1 / 3]], [[0.0, 0.0, 1.0]]])
+    np.testing.assert_array_equal(TabularMDP(exact, np.zeros(3), [0.7, 0.3, 0]).dynamics.matrix.toarray(), exact[:, 0])
+
+
+def test_the_largest_rewards_are_finite_everywhere() -> None:
+    rich = TabularMDP([[[0.5, 0.5]], [[0.5, 0.5]]], [1e100, -1e100], [1, 0], reward_noise=1e100)
+    alone = crl.Always(0)
+    answers = [
+        rich.value(alone, 1000),
+        rich.variance(alone, 1000),
+        rich.efficiency_bound(alone, alone, 1000),
+        *rich.q(alone, 9).flat,
+    ]
+    assert np.isfinite([*answers, *rich.sample(5, alone, 50).rewards]).all()
+
+
+def test_too_many_records_are_refused_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simulators.views.MOST_RECORDS", 1000)
+    names = [f"v{i}" for i in range(24)]
+    process = TabularMDP(
+        [[[0.5, 0.5]], [[0.0, 1.0]]], [0.0, 1.0], [1, 0], OVER[2:], state_features=np.eye(2)[:, [0] * 24], feature_names=names
+    )
+    for kind in (MCAR, MeasurementError):
+        with pytest.raises(DataError, match=r"variables: \d{4} records that differ in v0, .*, v23, more than 1000"):
+            process | kind(0.1, tuple(names))
+    assert (process | ThinnedVisits(0.1, tuple(names))).view().n_records == 3
+
+
+@pytest.mark.parametrize(("discount", "horizon"), [(1.0, None), (0.9, None), (0.0, None), (1.0, 1), (0.9, 4)])
+def test_no_plan_takes_a_forbidden_action(discount: float, horizon: int | None) -> None:
+    """The best allowed policy, found among all deterministic ones."""
+    rng = np.random.default_rng(3)
+    for _ in range(5):
+        forbidden = np.where(rng.random((4, 1)) < 0.5, rng.permuted([[True, False]] * 4, axis=1), False)
+        process = clinic(forbidden=forbidden)
+        best = process.optimal_policy(discount, horizon)
+        assert not (best.table * forbidden).any()
+        if horizon is None:
+            tables = (np.eye(2)[list(actions)] for actions in product((0, 1), repeat=4))
+            values = [CLINIC.value(crl.TabularPolicy(t), None, discount) for t in tables if not (t * forbidden).any()]
+            assert process.value(best, None, discount) == pytest.approx(max(values), abs=1e-12)
+        else:
+            assert process.value(best, horizon, discount) == pytest.approx(naive_best(forbidden, horizon, discount), abs=1e-12)
+
+
+def naive_best(forbidden: np.ndarray, horizon: int, discount: float) -> float:
+    """Backward induction over the allowed actions, state by state."""
+    rewards, values = np.array([0.0, -1.0, 0.5, 1.0]), np.zeros(4)
+    for _ in range(horizon):
+        values = np.array(
+            [
+                max(TRANSITIONS[s, a] @ (rewards + discount * values) for a in (0, 1) if not forbidden[s, a]) if s < 3 else 0.0
+                for s in range(4)
+            ]
+        )
+    return float(np.array([0.5, 0.3, 0.2, 0.0]) @ values)
+
+
 def test_a_never_ending_process_needs_a_horizon_everywhere() -> None:
     endless = TabularMDP(TRANSITIONS[:3, :, :3] / TRANSITIONS[:3, :, :3].sum(axis=2, keepdims=True), np.zeros(3), [1, 0, 0])
     wrapped, loop = endless | Censored(0.1), crl.Always(7)
@@ -563,7 +702,14 @@ def test_a_never_ending_process_needs_a_horizon_everywhere() -> None:
 def test_numpy_scalars_and_lists_are_as_good_as_numbers_and_tuples() -> None:
     exact = CLINIC.value(EVEN, 3, 0.5)
     for horizon in (np.int8(3), np.int64(3), np.uint16(3)):
-        assert CLINIC.value(EVEN, horizon, np.float32(0.5)) == exact
+        assert CLINIC.value(EVEN, horizon, np.float32(0.5)) == CLINIC.value(EVEN, horizon, Fraction(1, 2)) == exact
+    assert CLINIC.variance(EVEN, 3, np.float32(0.9)) == CLINIC.variance(EVEN, 3, float(np.float32(0.9)))
+    for rate in (np.float32(0.25), Fraction(1, 4), np.float64(0.25)):
+        assert (MCAR(rate), Censored(rate), clinic(reward_noise=rate).reward_noise) == (MCAR(0.25), Censored(0.25), 0.25)
+    twice = MCAR(0.2, (name for name in "y"))  # type: ignore[arg-type]
+    assert (CLINIC | twice).view().n_records == (CLINIC | twice).view().n_records == (CLINIC | MCAR(0.2, ("y",))).view().n_records
+    assert Censored(np.full((4, 2), 0.1)) == Censored([[0.1, 0.1]] * 4) != Censored(np.full((4, 2), 0.2))
+    assert len({Censored(np.full((4, 2), 0.1)), Censored([[0.1, 0.1]] * 4), MCAR(0.1, ["y"]), MCAR(0.1, ("y",))}) == 2  # type: ignore[arg-type]
     same = CLINIC.sample(np.int8(5), EVEN, np.int32(3), np.uint64(9))
     assert same.fingerprint == CLINIC.sample(5, EVEN, 3, 9).fingerprint
     many = HIDDEN.sample(np.int8(5), EVEN, np.int32(3), np.uint64(9))
@@ -651,6 +797,56 @@ def test_what_is_returned_can_be_overwritten(name: str) -> None:
     if first.flags.writeable:
         first[...] = 7
     np.testing.assert_array_equal(RETURNED[name](), kept)
+
+
+CACHED: dict[str, Callable[[], Any]] = {
+    **{name: lambda name=name: getattr(SepsisSimulator().mdp, name) for name in ("initial", "terminal", "state_features")},
+    **{
+        name: lambda name=name: getattr(SepsisSimulator().mdp.dynamics, name)
+        for name in ("indptr", "successors", "probabilities", "rewards", "mean_rewards", "cumulative")
+    },
+    **{f"matrix {name}": lambda name=name: getattr(CLINIC.dynamics.matrix, name) for name in ("data", "indices", "indptr")},
+    "reward matrix": lambda: CLINIC.dynamics.reward_matrix.data,
+    "forbidden": lambda: ICUSepsis("raise_exception").mdp.forbidden,
+    "admissible": lambda: ICUSepsis().admissible,
+    "features of a view": lambda: SepsisSimulator().view("observed").features,
+    "codes of a view": lambda: SepsisSimulator().view("observed").codes,
+    "channel of a view": lambda: SepsisSimulator().view("observed").channel.data,
+    "table": lambda: PHYSICIAN.table,
+    "hazard": lambda: (CLINIC | Censored(0.1)).hazard,  # type: ignore[attr-defined]
+    "hazard of a wrapper": lambda: Censored(np.full((4, 2), 0.1)).hazard,
+    "hospitals": lambda: (CLINIC | Hospitals(2, 1.0)).hospitals,  # type: ignore[attr-defined]
+    "population": lambda: (CLINIC | CovariateShift(1.0, "x")).population,  # type: ignore[attr-defined]
+    "start of a population": lambda: CLINIC.starting([1.0, 0.0, 0.0, 0.0]).initial,
+    "copy": lambda: copy.deepcopy(CLINIC).dynamics.probabilities,
+    "unpickled": lambda: pickle.loads(pickle.dumps(CLINIC)).terminal,
+    "distribution": lambda: CLINIC.return_distribution(EVEN, 2).values,
+    "continuing": lambda: CLINIC.continuing().terminal,
+}
+
+
+@pytest.mark.parametrize("name", CACHED)
+def test_what_a_process_shares_is_read_only(name: str) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        CACHED[name]()[...] = 0
+
+
+@pytest.mark.parametrize("process", [CLINIC, HIDDEN, SEPSIS, ICU, Cliff()], ids=lambda p: type(p).__name__)
+def test_views_cannot_be_changed(process: Any) -> None:
+    with pytest.raises((TypeError, AttributeError)):
+        process.views["another"] = process.view("full")
+    with pytest.raises((TypeError, AttributeError)):
+        process.views.pop("full")
+
+
+@pytest.mark.parametrize("name", [name for name in BY_POLICY if "record" not in name])
+def test_a_policy_cannot_write_into_what_it_sees(name: str) -> None:
+    def wreck(observations: Any, time: Any) -> Any:
+        observations[:] = 0
+        return flat(len(observations), 2)
+
+    with pytest.raises(ValueError, match="read-only"):
+        BY_POLICY[name](wreck)
 
 
 def test_a_treatment_effect_belongs_to_the_caller() -> None:
@@ -748,6 +944,9 @@ FROZEN = [
     IHDP("B", 3),
     Confounded(2.0, "marginal", (0, 3)),
     Hospitals(3, 0.5, 7),
+    HideVariables("glucose", "oxygen"),
+    Censored(0.1),
+    MCAR(0.1, ["oxygen"]),  # type: ignore[arg-type]
     CovariateShift(-1.0, "glucose"),
     MAR(0.1, ("oxygen",)),
     GumbelMax(),
@@ -785,8 +984,9 @@ def test_copies_of_processes_answer_alike(process: Any) -> None:
 
 def test_the_text_of_a_wrapped_simulator_names_what_is_around_it() -> None:
     assert repr(SEPSIS | HideVariables("glucose") | Censored(0.1)) == (
-        f"{SEPSIS!r} | HideVariables(names=('glucose',)) | Censored(hazard=0.1)"
+        f"{SEPSIS!r} | HideVariables('glucose') | Censored(hazard=0.1)"
     )
+    assert repr(SEPSIS | Censored(np.full((1440, 8), 0.1))) == f"{SEPSIS!r} | Censored(hazard=<1440 x 8 probabilities>)"
     assert repr(MODEL) == f"StructuralModel(simulator={CLINIC!r}, noise=GumbelMax())"
 
 
