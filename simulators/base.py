@@ -86,7 +86,7 @@ class TabularSimulator(ABC):
         Args:
             n: at least 1.
             policy: the behaviour policy.
-            horizon: number of steps, or None for the whole process, which must end.
+            horizon: number of steps, or None for the whole process, which must end, after 10^7 steps on average at most.
             seed: any non-negative integer.
             record: view that the data show.
             sees: view that the policy sees.
@@ -98,7 +98,7 @@ class TabularSimulator(ABC):
             final records.
 
         Raises:
-            DataError: for n below 1 or a negative seed.
+            DataError: for n or a seed out of range.
             EstimandError, PolicyError: as `value`.
         """
         check_sample(n, seed)
@@ -107,7 +107,8 @@ class TabularSimulator(ABC):
         tables = self.tables(policy, horizon, 1.0, sees)
         if horizon is None:
             planning.require_short(mdp.dynamics, mdp.terminal, mdp.initial, tables[0], policy)
-        walks = sample_walks(mdp.draws, mdp.terminal, mdp.initial.copy(), tables, int(n), horizon, int(seed))
+        start = mdp.initial.copy()  # a read-only array would compile the alias tables once more
+        walks = sample_walks(mdp.draws, mdp.terminal, start, tables, int(n), horizon, int(seed))
         codes = shown.codes
         assert codes is not None, "a simulator's own views have one record a state"
         return Trajectories.from_arrays(

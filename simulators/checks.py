@@ -27,11 +27,6 @@ ROUNDING = 1e-12
 """Probabilities whose sum differs by less from 1 are taken as they are."""
 
 
-def check_count(field: str, number: int, least: int) -> None:
-    """An integer of at least `least`."""
-    whole_number(field, number, least)
-
-
 def check_time(horizon: int | None, discount: float, endless: bool = True) -> float:
     """The discount, in [0, 1], as a float; the horizon is a number of steps, or None where the question may be endless."""
     if horizon is not None or not endless:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from causalrl.checks import Bools, Floats, matrix, number
+from causalrl.checks import Bools, Floats, array_of, matrix, number
 from causalrl.errors import DataError
 from simulators.base import TabularSimulator
 from simulators.checks import LARGEST_REWARD, ReadOnly, check_flags, check_forbidden, check_names, check_start
@@ -95,7 +95,7 @@ class TabularMDP(ReadOnly, TabularSimulator):
         """
         process = cls.__new__(cls)
         arrays: tuple[Any, ...] = (indptr, successors, probabilities, rewards)
-        process._set(Dynamics(len(np.atleast_1d(initial)), *arrays), initial, terminal, **labels)
+        process._set(Dynamics(len(array_of("initial", initial)), *arrays), initial, terminal, **labels)
         return process
 
     def _set(

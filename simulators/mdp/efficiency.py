@@ -74,7 +74,7 @@ def efficiency_bound(
         >>> round(efficiency_bound(cure, np.array([False, True]), np.array([1.0, 0.0]), treat, coin, 1, 1.0, "markov"), 12)
         0.32
     """
-    check_process(horizon, discount, reward_variance)
+    discount = check_process(horizon, discount, reward_variance)
     one_of("model", model, _UNCERTAINTY, EstimandError)
     values = state_values(dynamics, terminal, target, horizon, discount)
     problem = _Problem(dynamics, terminal, initial, target, behavior, values, discount, reward_variance)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import coo_array, csr_array
 
-from causalrl.checks import Bools, Floats, Ints, check_finite, check_probability_rows, number, numeric
+from causalrl.checks import Bools, Floats, Ints, check_probability_rows, number, numeric
 from causalrl.errors import DataError, EstimandError
 from simulators.checks import ReadOnly, check_time
 from simulators.mdp.dynamics import Dynamics
@@ -52,9 +52,8 @@ class ReturnDistribution(ReadOnly):
 
     def __post_init__(self) -> None:
         values, probabilities = numeric("values", self.values), numeric("probabilities", self.probabilities)
-        check_finite("values", values)
-        if values.ndim != 1 or not (np.diff(values) > 0).all():
-            raise DataError("values: pass different returns in increasing order, (K,).")
+        if values.ndim != 1 or not (np.isfinite(values).all() and (np.diff(values) > 0).all()):
+            raise DataError("values: pass finite, different returns in increasing order, (K,).")
         if probabilities.shape != values.shape:
             raise DataError(f"probabilities: shape {probabilities.shape} for {len(values)} values; pass one each.")
         check_probability_rows("probabilities", probabilities[None])
@@ -107,7 +106,7 @@ class ReturnDistribution(ReadOnly):
             DataError: for alpha outside (0, 1].
         """
         if number("alpha", alpha, 0, 1) == 0:
-            raise DataError("alpha: 0; pass the share of worst returns to average, such as 0.05.")
+            raise DataError(f"alpha: {alpha!r}; pass the share of worst returns to average, such as 0.05.")
         below = np.append(0.0, np.cumsum(self.probabilities[:-1]))
         share = np.clip(alpha - below, 0.0, self.probabilities)
         return float(self.values @ share / share.sum())
@@ -146,7 +145,7 @@ def return_variance(
         >>> return_variance(coin, np.zeros(2, bool), np.array([1.0, 0.0]), np.ones((1, 2, 1)), horizon=8, discount=1.0)
         2.0
     """
-    check_process(horizon, discount, reward_variance)
+    discount = check_process(horizon, discount, reward_variance)
     values = state_values(dynamics, terminal, tables, horizon, discount)
     q = np.stack([backup(dynamics, terminal, after, discount) for after in values[1:]])
     variances = residual_variances(dynamics, terminal, values, discount, reward_variance)
@@ -154,10 +153,10 @@ def return_variance(
     return start_variance(initial, values[0]) + float((visits * (variances + (q - values[:-1, :, None]) ** 2)).sum())
 
 
-def check_process(horizon: int, discount: float, reward_variance: float = 0.0) -> None:
-    """A finite horizon, a discount in [0, 1] and a variance of the reward noise that is one."""
-    check_time(horizon, discount, endless=False)
+def check_process(horizon: int, discount: float, reward_variance: float = 0.0) -> float:
+    """The discount, in [0, 1], as a float; the horizon is finite, and the variance of the reward noise is one."""
     number("reward_variance", reward_variance, 0)
+    return check_time(horizon, discount, endless=False)
 
 
 def state_values(dynamics: Dynamics, terminal: Bools, tables: Floats, horizon: int, discount: float) -> Floats:
@@ -221,7 +220,7 @@ def return_distribution(
         >>> heads.values, heads.probabilities
         (array([0., 1., 2.]), array([0.25, 0.5 , 0.25]))
     """
-    check_process(horizon, discount)
+    discount = check_process(horizon, discount)
     scale = float(np.abs(dynamics.rewards).max())
     arrivals = _Arrivals.of(dynamics)
     atoms = _Atoms(np.zeros(1), csr_array(np.where(terminal, 0.0, initial)[None]))

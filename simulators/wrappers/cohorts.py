@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from causalrl.checks import first_bad, number, numeric
 from causalrl.errors import DataError
-from simulators.checks import ReadOnly
+from simulators.checks import ReadOnly, check_names
 from simulators.views import View
 from simulators.wrappers.base import Wrapper
 from simulators.wrappers.recorded import Recorded
@@ -87,6 +87,7 @@ class CovariateShift(Wrapper):
     variable: str
 
     def __post_init__(self) -> None:
+        check_names("variables", (self.variable,))
         object.__setattr__(self, "strength", number("strength", self.strength, -MOST_STRENGTH, MOST_STRENGTH))
 
     @property

@@ -199,7 +199,7 @@ class Recorded(ReadOnly, TabularSimulator):
             EstimandError: as `value`, and for censored records, which importance sampling refuses.
             PolicyError: for a policy that does not fit.
         """
-        check_process(horizon, discount)
+        discount = check_process(horizon, discount)
         if self.hazard is not None:
             raise EstimandError("apparent_value: the record is censored, and importance sampling refuses it; drop Censored.")
         marginal = self.marginal_policy(behavior, horizon, sees=sees).table

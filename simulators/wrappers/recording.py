@@ -68,7 +68,7 @@ def sample_records(
     channel = shown.channel
     law = (dynamics.indptr, dynamics.successors, dynamics.cumulative, terminal, hazard)
     bounds = frozen(channel.indptr.astype(np.int64))
-    look = (bounds, channel.indices.astype(np.int64), row_cumulative(bounds, channel.data))
+    look = (bounds, channel.indices.astype(np.int64), row_cumulative(bounds, frozen(channel.data)))
     fixed = (cumulative_rows(initial[None])[0], *look, tables, cumulative_rows(tables), by_record, confounded, *law)
     key, limit = np.uint64(derive_seed(seed, "record")), ENDLESS if horizon is None else horizon
     nothing = np.zeros(0, np.int64)
