@@ -57,7 +57,12 @@ class TabularMDP(ReadOnly, TabularSimulator):
         rewards: ArrayLike,
         initial: ArrayLike,
         terminal: ArrayLike | None = None,
-        **labels: Any,
+        *,
+        state_features: ArrayLike | None = None,
+        feature_names: Sequence[str] = (),
+        state_names: Sequence[str] = (),
+        reward_noise: float = 0.0,
+        forbidden: ArrayLike | None = None,
     ) -> None:
         """From dense arrays.
 
@@ -66,12 +71,13 @@ class TabularMDP(ReadOnly, TabularSimulator):
             rewards: (S,) on arrival, (S, A) of a decision, or (S, A, S) of a transition.
             initial: (S,) start distribution.
             terminal: (S,) flags; none by default.
-            labels: state_features (S, d), feature_names, state_names, reward_noise, forbidden (S, A).
+            state_features, feature_names, state_names, reward_noise, forbidden: as the attributes.
 
         Raises:
             DataError: naming the field, the first offending row and the mend.
         """
-        self._set(Dynamics.from_dense(transitions, rewards), initial, terminal, **labels)
+        labels = (state_features, feature_names, state_names, reward_noise, forbidden)
+        self._set(Dynamics.from_dense(transitions, rewards), initial, terminal, *labels)
 
     @classmethod
     def from_sparse(
@@ -82,7 +88,12 @@ class TabularMDP(ReadOnly, TabularSimulator):
         rewards: ArrayLike,
         initial: ArrayLike,
         terminal: ArrayLike | None = None,
-        **labels: Any,
+        *,
+        state_features: ArrayLike | None = None,
+        feature_names: Sequence[str] = (),
+        state_names: Sequence[str] = (),
+        reward_noise: float = 0.0,
+        forbidden: ArrayLike | None = None,
     ) -> TabularMDP:
         """From compressed rows s * A + a (see `Dynamics`); rewards (nnz,) are those of the stored transitions.
 
@@ -95,7 +106,8 @@ class TabularMDP(ReadOnly, TabularSimulator):
         """
         process = cls.__new__(cls)
         arrays: tuple[Any, ...] = (indptr, successors, probabilities, rewards)
-        process._set(Dynamics(len(array_of("initial", initial)), *arrays), initial, terminal, **labels)
+        labels = (state_features, feature_names, state_names, reward_noise, forbidden)
+        process._set(Dynamics(len(array_of("initial", initial)), *arrays), initial, terminal, *labels)
         return process
 
     def _set(
@@ -103,11 +115,11 @@ class TabularMDP(ReadOnly, TabularSimulator):
         dynamics: Dynamics,
         initial: ArrayLike,
         terminal: ArrayLike | None,
-        state_features: ArrayLike | None = None,
-        feature_names: Sequence[str] = (),
-        state_names: Sequence[str] = (),
-        reward_noise: float = 0.0,
-        forbidden: ArrayLike | None = None,
+        state_features: ArrayLike | None,
+        feature_names: Sequence[str],
+        state_names: Sequence[str],
+        reward_noise: float,
+        forbidden: ArrayLike | None,
     ) -> None:
         n_states = dynamics.n_states
         flags = check_flags("terminal", np.zeros(n_states, bool) if terminal is None else terminal, (n_states,))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import causalrl as crl
 from causalrl.errors import DataError, EstimandError, WeightOverflowError
-from simulators import SepsisSimulator
+from simulators import CobsGraph, SepsisSimulator
 from simulators.mdp.dynamics import Dynamics
 from simulators.mdp.efficiency import efficiency_bound
 from simulators.mdp.planning import backup, forward_visits
@@ -213,6 +213,15 @@ def test_sepsis(model: str) -> None:
         *(mdp.dynamics, mdp.terminal, mdp.initial, target.table[None], behavior.table[None], 20, 1.0, model),
     )
     assert bound == pytest.approx(float(SEPSIS[model]), abs=5.01e-6)
+    assert SepsisSimulator().efficiency_bound(target, behavior, 20, 1.0, model) == bound
+
+
+@pytest.mark.parametrize("model", SEPSIS)
+def test_a_simulator_counts_the_noise_of_its_rewards(model: str) -> None:
+    noisy, plain = CobsGraph(reward_noise=1.0), CobsGraph()
+    target, behavior = plain.target(), plain.behavior()
+    extra = noisy.efficiency_bound(target, behavior, 4, 0.98, model) - plain.efficiency_bound(target, behavior, 4, 0.98, model)
+    assert extra > noisy.variance(target, 4, 0.98) - plain.variance(target, 4, 0.98) > 3.5
 
 
 def sepsis_policies() -> tuple[crl.TabularPolicy, crl.TabularPolicy]:

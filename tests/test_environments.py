@@ -48,7 +48,7 @@ def test_the_checker_has_nothing_to_say(name: str) -> None:
     check_env(gymnasium.make(name).unwrapped)
 
 
-@one_of_a_kind
+@every_id
 def test_vector_environments(name: str) -> None:
     vector: Any = gymnasium.make_vec(name, num_envs=3)
     first, _ = vector.reset(seed=[1, 2, 1])

@@ -12,7 +12,10 @@ from causalrl.data import End
 from causalrl.errors import EstimandError, PolicyError
 from simulators import (
     ALL,
+    IHDP,
+    BinaryInstrument,
     Censored,
+    CobsGraph,
     Confounded,
     Design,
     HideVariables,
@@ -35,7 +38,10 @@ VARIANTS = (
     *(NieWager(setup) for setup in "BCD"),
     *(Kunzel(simulation) for simulation in (2, 3, 6)),
     SepsisSimulator() | HideVariables("diabetes", "glucose"),
-    SepsisSimulator() | Hospitals(5, 0.0),
+    SepsisSimulator() | Hospitals(5, 0.5),
+    CobsGraph(horizon=16, sparse=True, groups=6),
+    CobsGraph(reward_noise=1.0),
+    IHDP("B"),
 )
 EVERY = [simulator() for simulator in ALL] + [*VARIANTS]
 N = 20_000
@@ -73,6 +79,10 @@ def test_tabular_simulators_agree_with_themselves(simulator: TabularSimulator) -
     visits = simulator.occupancy(policy, horizon, discount)
     assert value == pytest.approx((visits.sum(axis=0) * simulator.mdp.dynamics.mean_rewards).sum(), abs=1e-10)
     assert value == pytest.approx(simulator.mdp.initial @ simulator.q(policy, horizon, discount)[0].mean(axis=1), abs=1e-10)
+    if not simulator.mdp.reward_noise and len(np.unique(simulator.mdp.dynamics.rewards)) <= 4:
+        law = simulator.return_distribution(policy, horizon, discount)
+        expected = (value, simulator.variance(policy, horizon, discount))
+        assert (law.mean, law.variance) == pytest.approx(expected, abs=1e-10)
     best = simulator.optimal_policy(discount, horizon)
     assert simulator.value(best, horizon, discount, sees="full") >= value - 1e-12
 
@@ -116,6 +126,21 @@ def test_designs_know_their_arm_means(simulator: Design) -> None:
     assert simulator.value(crl.Always(1)) - simulator.value(crl.Always(0)) == pytest.approx(simulator.ate, abs=1e-12)
     assert study.fingerprint == simulator.sample(747, seed=2).fingerprint
     assert study.fingerprint != simulator.sample(747, seed=3).fingerprint
+
+
+@of_kind(Design)
+def test_sampled_outcomes_have_their_means(simulator: Design) -> None:
+    """Given covariates and treatment; where a hidden cause moves both, given the instrument."""
+    errors = []
+    for seed in range(20):
+        study = simulator.sample(747, seed=seed)
+        if isinstance(simulator, BinaryInstrument):
+            z = study.observations[:, study.feature_names.index("instrument")]
+            errors.append((z - 0.5) * (study.rewards - simulator.late * study.actions))
+        else:
+            errors.append(study.rewards - simulator.outcome_means(study.observations)[np.arange(747), study.actions])
+    error = np.concatenate(errors)
+    assert abs(error.mean()) < 4 * error.std() / np.sqrt(len(error))
 
 
 @of_kind(PropensityDesign)

@@ -413,6 +413,21 @@ def test_confounding_study_with_one_noise_an_episode() -> None:
     np.testing.assert_allclose(total / 1000, [0.1231, 0.0535, 0.1218], rtol=0, atol=1e-4)
 
 
+def test_confounding_study_where_diabetics_keep_their_dynamics() -> None:
+    """With independent noise. The reference has .140 / .071 / .137, of one U an episode; there .1420 / .0714 / .1408 comes out."""
+    values = [SepsisSimulator("v1").value(policy, 5, 0.99) for policy in confounded_targets()]
+    np.testing.assert_allclose(values, [0.13349, 0.03275, 0.13700], rtol=0, atol=5.01e-6)
+
+
+def test_v1_non_diabetics_of_low_glucose_are_never_discharged() -> None:
+    mdp = SepsisSimulator("v1").mdp
+    factors, law = mdp.state_features, mdp.dynamics
+    stuck = (factors[:, 0] == 0) & (factors[:, 4] <= 1) & ~mdp.terminal
+    of_stuck = stuck[np.repeat(np.arange(len(law.indptr) - 1), np.diff(law.indptr)) // 8]
+    assert law.rewards[of_stuck].max() == 0
+    assert factors[law.successors[of_stuck], 4].max() == 1
+
+
 @pytest.mark.parametrize("bit", ["antibiotic", "ventilation", "vasopressor"])
 @pytest.mark.parametrize(("time", "horizon", "discount"), [(0, 20, 1.0), (3, 6, 0.9), (5, 6, 1.0)])
 def test_treatment_effect_is_a_difference_of_two_values(bit: str, time: int, horizon: int, discount: float) -> None:

@@ -246,13 +246,23 @@ def test_the_neutral_value_is_the_identity(wrapper: object) -> None:
     assert simulator | wrapper is simulator
 
 
-def test_the_issue_s_example() -> None:
-    simulator = SepsisSimulator()
-    target = simulator.physician(epsilon=0.15, discount=0.99)
-    noisy = simulator | Confounded(gamma=2.0) | Censored(hazard=0.02)
-    assert noisy.value(target, horizon=20, discount=1.0) == simulator.value(target, horizon=20, discount=1.0)
+def test_the_first_lines_of_a_user() -> None:
+    sim = SepsisSimulator()
+    behavior, target = sim.physician(epsilon=0.3, discount=0.99), sim.physician(epsilon=0.15, discount=0.99)
+    data = sim.sample(200, behavior, horizon=20, seed=0)
+    bound = sim.efficiency_bound(target, behavior, horizon=20, discount=1.0, model="markov")
+    assert bound == pytest.approx(0.64508, abs=5.01e-6)
+    effect = sim.treatment_effect("vasopressor", time=0, policy=behavior, horizon=20)
+    assert effect["diabetic"] == pytest.approx(-0.153758, abs=5.01e-7)
+    cf = sim.scm(GumbelMax()).counterfactual(data, policy=target, samples=5, seed=0)
+    assert (type(cf), cf.n) == (crl.Trajectories, 1000)
+    noisy = sim | Confounded(gamma=2.0) | Censored(hazard=0.02)
+    assert noisy.value(target, horizon=20, discount=1.0) == sim.value(target, horizon=20, discount=1.0)
     assert repr(noisy).startswith("SepsisSimulator(version='v2'")
     assert "Confounded(gamma=2.0, model='rosenbaum', steps=None) | Censored(hazard=0.02)" in repr(noisy)
+    mdp = TabularMDP(np.full((2, 1, 2), 0.5), [[1.0], [0.0]], [1.0, 0.0])
+    assert mdp.value(crl.Always(0), horizon=2) == 1.5
+    assert sim.env(horizon=20).reset(seed=0)[0] in range(1440)
 
 
 def test_the_record_keeps_only_what_it_shows() -> None:
@@ -352,6 +362,12 @@ def test_covariate_shift_changes_whom_the_policy_treats() -> None:
     estimate = crl.WIS().estimate(data, crl.PolicyValue(policy, horizon=20))
     assert abs(estimate.value - simulator.value(policy, 20)) < 4 * estimate.stderr
     assert abs(estimate.value - shifted.value(policy, 20)) > 4 * estimate.stderr
+    hidden = shifted | HideVariables("diabetes")
+    target = crl.Softened(hidden.marginal_policy(simulator.physician(0.3), 2), 0.1)
+    data = hidden.sample(100_000, simulator.physician(0.3), 2, seed=3, propensities="oracle")
+    weighted = crl.IS().estimate(data, crl.PolicyValue(target, horizon=2))
+    cohort = (simulator | HideVariables("diabetes")).value(target, 2)
+    assert abs(weighted.value - cohort) < 4 * weighted.stderr
 
 
 def test_a_huge_shift_is_a_population_of_one_kind() -> None:
