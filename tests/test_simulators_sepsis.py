@@ -414,7 +414,7 @@ def test_confounding_study_with_one_noise_an_episode() -> None:
 
 
 def test_confounding_study_where_diabetics_keep_their_dynamics() -> None:
-    """With independent noise. The reference has .140 / .071 / .137, of one U an episode; there .1420 / .0714 / .1408 comes out."""
+    """With independent noise. The reference: .140, .071, .137, with one U an episode; there .1420, .0714, .1408 comes out."""
     values = [SepsisSimulator("v1").value(policy, 5, 0.99) for policy in confounded_targets()]
     np.testing.assert_allclose(values, [0.13349, 0.03275, 0.13700], rtol=0, atol=5.01e-6)
 

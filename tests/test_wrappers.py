@@ -362,12 +362,17 @@ def test_covariate_shift_changes_whom_the_policy_treats() -> None:
     estimate = crl.WIS().estimate(data, crl.PolicyValue(policy, horizon=20))
     assert abs(estimate.value - simulator.value(policy, 20)) < 4 * estimate.stderr
     assert abs(estimate.value - shifted.value(policy, 20)) > 4 * estimate.stderr
-    hidden = shifted | HideVariables("diabetes")
-    target = crl.Softened(hidden.marginal_policy(simulator.physician(0.3), 2), 0.1)
-    data = hidden.sample(100_000, simulator.physician(0.3), 2, seed=3, propensities="oracle")
-    weighted = crl.IS().estimate(data, crl.PolicyValue(target, horizon=2))
-    cohort = (simulator | HideVariables("diabetes")).value(target, 2)
-    assert abs(weighted.value - cohort) < 4 * weighted.stderr
+
+
+def test_oracle_propensities_are_unbiased_for_the_cohort_under_covariate_shift() -> None:
+    cohort, shifted = (
+        WARD | w | HideVariables("frailty") for w in (CovariateShift(0.0, "frailty"), CovariateShift(2.0, "frailty"))
+    )
+    target = on_record(cohort)
+    data = shifted.sample(200_000, BEHAVIOR, H, seed=5, propensities="oracle")
+    weighted = weights(data, target, data.behavior_probabilities) * returns(data)
+    assert near(weighted, cohort.value(target, H, DISCOUNT))
+    assert not near(weighted, shifted.value(target, H, DISCOUNT))
 
 
 def test_a_huge_shift_is_a_population_of_one_kind() -> None:
