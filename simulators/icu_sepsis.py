@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 
 from causalrl.checks import Bools, Floats, one_of
-from causalrl.errors import missing_extra
 from causalrl.policies import TabularPolicy
+from simulators.assets import package_folder
 from simulators.base import TabularSimulator
 from simulators.checks import frozen
 from simulators.tabular import TabularMDP
@@ -90,10 +89,7 @@ def assets_path() -> Path:
     Raises:
         MissingExtraError: where it is not installed.
     """
-    found = find_spec("icu_sepsis")
-    if found is None or not found.submodule_search_locations:
-        missing_extra("icu-sepsis", "data")
-    return Path(found.submodule_search_locations[0]) / "envs" / "assets"
+    return package_folder("icu_sepsis", "data") / "envs" / "assets"
 
 
 @cache

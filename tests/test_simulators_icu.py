@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import simulators.assets
 import simulators.icu_sepsis
 from causalrl.errors import DataError, EstimandError, MissingExtraError, PolicyError
 from causalrl.policies import TabularPolicy, Uniform
@@ -194,6 +195,6 @@ def test_its_code_is_never_imported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulators.icu_sepsis, "find_spec", lambda name: None)
+    monkeypatch.setattr(simulators.assets, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"causalrl-ope\[data\]"):
         ICUSepsis()
