@@ -25,12 +25,14 @@ from simulators.tabular import TabularMDP
 class ModelFail(ParametricDomain):
     """Three states that look identical, so that a model of what is observed is wrong (Thomas & Brunskill 2016).
 
-    Action 0 leads from the start to the upper state, action 1 to the lower one; the second step pays +1 in the upper and -1
-    in the lower state, whatever the action. V(p) = 2p - 1; a Markov model of the record converges to 0.57 under the
-    behaviour policy. The view "observed" shows nothing but the end.
+    Action 0 leads to the upper state, 1 to the lower one; the second step pays +1 in the upper, -1 in the lower state.
+    V(p) = 2p - 1; a Markov model of the record converges to 0.57 by default. The view "observed" shows only the end.
 
     Args:
         p_behavior, p_target: probability of action 0 at both steps.
+
+    Raises:
+        PolicyError: for a probability outside [0, 1].
 
     Example:
         >>> domain = ModelFail()
@@ -71,9 +73,11 @@ class ModelWin(ParametricDomain):
         p_behavior, p_target: probability of action 0 in state 0; elsewhere the policies are uniform.
         horizon: number of steps.
 
+    Raises:
+        PolicyError, EstimandError: for a probability outside [0, 1], a horizon below 1.
+
     Example:
-        >>> domain = ModelWin()
-        >>> round(domain.value(domain.target(), domain.horizon), 12)
+        >>> round(ModelWin().value(ModelWin().target(), horizon=20), 12)
         0.92
     """
 
@@ -137,9 +141,11 @@ class Hybrid(Domain):
         )
 
     def behavior(self) -> TabularPolicy:
+        """That of ModelFail before state 3, that of ModelWin from it on."""
         return _in_turn(self.fail.behavior(), self.win.behavior())
 
     def target(self) -> TabularPolicy:
+        """Put together as `behavior`."""
         return _in_turn(self.fail.target(), self.win.target())
 
 
@@ -159,7 +165,7 @@ class Gridworld(ParametricDomain):
         goal_reward: paid on entering the goal: 10 in the first paper, 100 in the second.
 
     Raises:
-        DataError: for a goal_reward that is no number.
+        DataError, PolicyError: for a goal_reward that is no number, a factor that is negative or above 10^6.
 
     Example:
         >>> domain = Gridworld(goal_reward=100)
@@ -201,9 +207,11 @@ class SinglePath(ParametricDomain):
     Args:
         p_behavior, p_target: probability of action 0.
 
+    Raises:
+        PolicyError: for a probability outside [0, 1].
+
     Example:
-        >>> domain = SinglePath()
-        >>> round(domain.value(domain.target(), domain.horizon), 12)
+        >>> round(SinglePath().value(SinglePath().target(), horizon=5), 12)
         2.0
     """
 
@@ -230,11 +238,10 @@ class Cliff(ParametricDomain):
         slip: probability that a uniform action replaces the chosen one.
 
     Raises:
-        DataError: for a slip outside [0, 1].
+        DataError, PolicyError: for a slip or an epsilon outside [0, 1].
 
     Example:
-        >>> domain = Cliff()
-        >>> round(domain.value(domain.target(), domain.horizon), 6)
+        >>> round(Cliff().value(Cliff().target(), horizon=100), 6)
         -28.437474
     """
 
@@ -274,9 +281,11 @@ class Chain(ParametricDomain):
         p_behavior, p_target: probability of stopping.
         horizon: largest number of steps.
 
+    Raises:
+        PolicyError, EstimandError: for a probability outside [0, 1], a horizon below 1.
+
     Example:
-        >>> domain = Chain()
-        >>> round(domain.value(domain.target(), domain.horizon), 3)
+        >>> round(Chain().value(Chain().target(), horizon=10), 3)
         4.463
     """
 

@@ -47,6 +47,7 @@ class CobsGraph(ParametricDomain):
 
     Raises:
         DataError: for a horizon below 2, a slip, reward_noise or sparse that is none, or fewer than 2 or more than 2T - 1 groups.
+        PolicyError: for a probability of action 0 outside [0, 1].
 
     Example:
         >>> graph = CobsGraph(horizon=16, sparse=True, groups=6)
@@ -121,6 +122,8 @@ class CobsGridworld(ParametricDomain):
 
     Raises:
         DataError: for a slip outside [0, 1].
+        PolicyError: for an epsilon outside [0, 1].
+        EstimandError: for a discount outside [0, 1].
 
     Example:
         >>> domain = CobsGridworld()
@@ -162,6 +165,9 @@ class ToyMountainCar(ParametricDomain):
 
     Args:
         p_behavior, p_target: probability of going right.
+
+    Raises:
+        PolicyError: for a probability outside [0, 1].
 
     Example:
         >>> domain = ToyMountainCar()

@@ -74,6 +74,12 @@ class ParametricDomain(Domain):
     Raises:
         PolicyError: for p_behavior or p_target out of range.
         EstimandError: for a horizon or discount out of range.
+
+    Example:
+        >>> from simulators import ModelWin
+        >>> domain = ModelWin()
+        >>> [round(domain.value(domain.policy(p), domain.horizon), 12) for p in (0, domain.p_target, 1)]
+        [2.0, 0.92, -2.0]
     """
 
     p_behavior: float
@@ -95,9 +101,11 @@ class ParametricDomain(Domain):
         return TabularPolicy(self._table(number("p", p, 0, self.p_largest, PolicyError)))
 
     def behavior(self) -> TabularPolicy:
+        """`policy(p_behavior)`, which logs the data."""
         return self.policy(self.p_behavior)
 
     def target(self) -> TabularPolicy:
+        """`policy(p_target)`, which is evaluated."""
         return self.policy(self.p_target)
 
     def _table(self, p: float) -> Floats:

@@ -172,7 +172,7 @@ class TabularEnv(PatientEnv):
         return self._see()
 
     def treat(self, action: int) -> tuple[np.int64, float, bool]:
-        """One transition; with the noise of the rewards, where the process has some."""
+        """One transition, with the noise of the rewards where there is some; `InvalidAction` for a forbidden action."""
         forbidden = self._mdp.forbidden
         if forbidden is not None and forbidden[self._state, action]:
             allowed = np.flatnonzero(~forbidden[self._state]).tolist()
@@ -208,6 +208,12 @@ class TumourEnv(PatientEnv):
 
     Raises:
         DataError, EstimandError: for an unknown render mode, or a horizon out of range.
+
+    Example:
+        >>> env = TumourEnv(horizon=20)
+        >>> before, after = env.reset(seed=0)[0], env.step(3)[0]  # a day of chemo- and radiotherapy
+        >>> [round(float(observation[0]), 2) for observation in (before, after)]  # diameter in cm
+        [0.65, 0.5]
     """
 
     def __init__(

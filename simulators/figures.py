@@ -32,6 +32,15 @@ class Labels:
             out. Empty: all of them, under their names.
         levels: names of the levels 0, 1, ... of a variable.
         treatments: the amount of each treatment under each action, (A,). Empty: the action codes.
+
+    Example:
+        >>> from simulators import CobsGridworld
+        >>> grid = CobsGridworld()
+        >>> data = grid.sample(1, grid.behavior(), grid.horizon, seed=0)
+        >>> labels = Labels(titles={"row": "row, from the top"}, treatments={"left": (1, 0, 0, 0), "right": (0, 1, 0, 0)})
+        >>> figure = plot_trajectory(data, 0, grid.view().feature_names, labels)
+        >>> [ax.get_ylabel() for ax in figure.axes], [tick.get_text() for tick in figure.axes[1].get_yticklabels()]
+        (['row, from the top', '', 'reward'], ['left', 'right'])
     """
 
     titles: Mapping[str, str] = field(default_factory=dict)
@@ -123,6 +132,12 @@ def draw(episode: Episode, labels: Labels) -> Figure:
     Raises:
         DataError: for treatments that leave an action out.
         MissingExtraError: where matplotlib is not installed.
+
+    Example:
+        >>> stages, paid = np.array([[2.0], [1.0], [0.0]]), np.array([0.0, 1.0])
+        >>> two_steps = Episode(stages, ("stage",), np.array([1, 0]), paid, "terminated", span=5)
+        >>> len(draw(two_steps, Labels()).axes)  # the variable, the actions, the rewards
+        3
     """
     try:
         from matplotlib.figure import Figure

@@ -47,9 +47,10 @@ class ICUSepsis(TabularSimulator):
         MissingExtraError: where the package icu-sepsis is not installed.
 
     Example:
+        >>> simulator = ICUSepsis()
+        >>> {name: round(simulator.value(policy), 4) for name, policy in simulator.baselines().items()}
+        {'uniform': 0.7801, 'expert': 0.7818, 'optimal': 0.8751}
         >>> from causalrl.policies import Uniform
-        >>> round(ICUSepsis().value(Uniform(25)), 4)
-        0.7801
         >>> round(ICUSepsis("terminate").value(Uniform(25)), 4)
         0.0084
     """
@@ -74,6 +75,12 @@ class ICUSepsis(TabularSimulator):
         """The clinicians' estimated policy; uniform in the terminal states, where nothing is decided.
 
         It puts mass on inadmissible actions in every live state, contrary to its documentation.
+
+        Example:
+            >>> simulator = ICUSepsis()
+            >>> inadmissible = np.where(simulator.admissible, 0.0, simulator.expert().table).sum(axis=1)
+            >>> bool((inadmissible[:713] > 0).all())
+            True
         """
         return TabularPolicy(_expert(assets_path()))
 

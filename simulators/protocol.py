@@ -18,6 +18,11 @@ class Simulator(Protocol):
 
     Time starts at t = 0; the reward of step t is paid on arrival in state t + 1, and counts discount^t. `horizon` is a
     number of steps, or None for the whole process. Every number but a sample is exact.
+
+    Example:
+        >>> from simulators import ModelWin, TumourSimulator
+        >>> isinstance(ModelWin(), Simulator), isinstance(TumourSimulator(), Simulator)  # a tumour has no finite state
+        (True, False)
     """
 
     @property

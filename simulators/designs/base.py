@@ -20,6 +20,15 @@ class Design(ABC):
 
     Every truth is exact: a closed form or deterministic quadrature, never a simulation. The design is a truth for
     `evaluate`: `crl.evaluate(study, {"effect": crl.ATE()}, [crl.IPW()], truth=design)`.
+
+    Example:
+        >>> from simulators import Point
+        >>> design = Point(p=2)  # the effect is 1 + x2
+        >>> study = design.sample(100, seed=0)
+        >>> design.effect([[0.0, -1.0], [0.0, 1.0]]), design.outcome_means([[0.0, 1.0]])
+        (array([0., 2.]), array([[0., 2.]]))
+        >>> design.value(Always(1)), design.value(Uniform(2))
+        (1.0, 0.5)
     """
 
     @property
@@ -112,6 +121,12 @@ class PropensityDesign(Design):
     """A design that draws its units afresh and treats them with a known probability given the recorded covariates.
 
     Drawn from `numpy.random.default_rng(seed)` in the order covariates, treatment, noise. The record keeps the true propensities.
+
+    Example:
+        >>> from simulators import Kennedy
+        >>> design = Kennedy()  # nobody but those with x > 0 is treated often
+        >>> design.propensity([[-0.5], [0.5]]), design.outcome_sd([[0.0]])
+        (array([0.1, 0.9]), array([[0.1, 0.1]]))
     """
 
     def propensity(self, X: ArrayLike) -> Floats:

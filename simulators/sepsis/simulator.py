@@ -96,6 +96,10 @@ class SepsisSimulator(TabularSimulator):
         Raises:
             PolicyError: for epsilon outside [0, 1].
             EstimandError: for a discount outside [0, 1), at which the endless chain has no plan.
+
+        Example:
+            >>> SepsisSimulator("v1").physician(0.07).table[0]  # all vital signs low: ventilation and vasopressor
+            array([0.01, 0.01, 0.01, 0.93, 0.01, 0.01, 0.01, 0.01])
         """
         epsilon = number("epsilon", epsilon, 0, 1, PolicyError)
         best = _continuing_optimum(self.version, check_time(None, discount))
@@ -135,6 +139,11 @@ class SepsisSimulator(TabularSimulator):
 
         Raises:
             EstimandError, PolicyError: as `biased`.
+
+        Example:
+            >>> from causalrl.policies import Always
+            >>> SepsisSimulator().flipped("vasopressor", 0.25, Always(1)).table[0]
+            array([0.25, 0.75, 0.  , 0.  , 0.  , 0.  , 0.  , 0.  ])
         """
         return TabularPolicy(sepsis_policies.flipped(self._probabilities(policy), sepsis_policies.bit_of(bit), share))
 
@@ -153,6 +162,12 @@ class SepsisSimulator(TabularSimulator):
 
         Raises:
             DataError: for k or a seed out of range.
+
+        Example:
+            >>> simulator = SepsisSimulator("v2", start="uniform", reward_on="leaving")
+            >>> policies = simulator.tang_wiens_behavior(), *(simulator.tang_wiens_target(k) for k in (0, 100, 400))
+            >>> [round(simulator.value(policy, horizon=20, discount=0.99), 4) for policy in policies]
+            [0.2504, 0.4088, 0.3665, 0.0091]
         """
         whole_number("k", k, 0, most=N_STATES)
         whole_number("seed", seed, 0)
