@@ -20,5 +20,5 @@ def package_folder(package: str, extra: str) -> Path:
     """
     found = find_spec(package)
     if found is None or not found.submodule_search_locations:
-        missing_extra(package, extra)
+        missing_extra(package.replace("_", "-"), extra)
     return Path(found.submodule_search_locations[0])

@@ -125,6 +125,7 @@ def test_nhefs_standardisation(nhefs: crl.Trajectories) -> None:
     assert crl.GFormula(outcome_model(product=False)).estimate(nhefs, crl.ATE()).value == pytest.approx(3.4626218, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_nhefs_bootstrap_of_standardisation(nhefs: crl.Trajectories) -> None:
     """Published standard error .483 (2,000 draws), to .04."""
     estimate = crl.GFormula(outcome_model(product=True)).estimate(nhefs, crl.ATE())

@@ -420,6 +420,7 @@ def fingerprints(threads: int, **environment: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_same_bits_for_any_thread_count_and_without_the_compiler() -> None:
     one = fingerprints(1)
     assert len(set(one.split())) == 4

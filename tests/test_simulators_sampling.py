@@ -254,6 +254,7 @@ def fingerprints(threads: int, **environment: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_same_bits_for_any_thread_count_and_without_the_compiler() -> None:
     one = fingerprints(1)
     assert one == fingerprints(2)
