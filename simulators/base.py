@@ -35,6 +35,18 @@ class TabularSimulator(ABC):
 
     Attributes:
         default_view: name of the view of data and policies where none is named.
+
+    Example:
+        >>> from causalrl.policies import Always, Uniform
+        >>> from simulators import GumbelMax, TabularMDP
+        >>> cure = TabularMDP([[[0.5, 0.5], [0.2, 0.8]], [[0, 1], [0, 1]]], [0.0, 1.0], [1, 0], terminal=[False, True])
+        >>> treat, coin, data = Always(1), Uniform(2), cure.sample(1000, Uniform(2), horizon=2, seed=0)
+        >>> round(cure.value(treat, 2), 4), round(cure.variance(treat, 2), 4), round(cure.efficiency_bound(treat, coin, 2), 4)
+        (0.96, 0.0384, 0.1408)
+        >>> cure.q(treat, 2)[0, 0], cure.occupancy(treat, 2)[:, 0, 1], cure.optimal_policy(0.9).table[0], cure.env().action_space
+        (array([0.9 , 0.96]), array([1. , 0.2]), array([0., 1.]), Discrete(2))
+        >>> cure.return_distribution(treat, 2).probabilities, cure.scm(GumbelMax()).counterfactual(data, treat)
+        (array([0.04, 0.96]), Trajectories(n=1000, steps=1220, n_states=2, n_actions=2, length 1 to 2))
     """
 
     default_view: ClassVar[str] = "full"

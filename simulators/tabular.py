@@ -161,11 +161,25 @@ class TabularMDP(ReadOnly, TabularSimulator):
 
         Raises:
             DataError: for no distribution, or one with mass on a terminal state.
+
+        Example:
+            >>> from simulators import ToyMountainCar
+            >>> car = ToyMountainCar().mdp
+            >>> always_right = car.optimal_policy(1.0)
+            >>> car.value(always_right), car.starting(np.eye(22)[20]).value(always_right)  # steps to the end
+            (-11.0, -1.0)
         """
         return self._with(initial=check_start(initial, self.terminal))
 
     def continuing(self) -> TabularMDP:
-        """The same transitions and rewards without an end: a planning problem, not the process that is evaluated."""
+        """The same transitions and rewards without an end: a planning problem, not the process that is evaluated.
+
+        Example:
+            >>> from causalrl.policies import Always
+            >>> cure = TabularMDP([[[0.2, 0.8]], [[0, 1]]], [0.0, 1.0], [1, 0], terminal=[False, True])
+            >>> [round(mdp.value(Always(0), discount=0.5), 4) for mdp in (cure, cure.continuing())]  # paid once, or ever after
+            [0.8889, 1.7778]
+        """
         return self._with(terminal=np.zeros(self.n_states, bool))
 
     def _with(self, **changed: Any) -> TabularMDP:

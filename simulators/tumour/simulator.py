@@ -39,9 +39,13 @@ class SimulatedValue:
     """A mean over simulated patients, with its standard error; `float(...)` gives the mean.
 
     Attributes:
-        value: the mean return.
-        stderr: its standard error.
-        n: number of patients.
+        value, stderr, n: the mean return, its standard error, and the number of patients.
+
+    Example:
+        >>> from causalrl.policies import Always
+        >>> untreated = TumourSimulator().value(Always(0), horizon=20, n=1_000)
+        >>> round(float(untreated), 3), round(untreated.stderr, 3)
+        (-0.043, 0.003)
     """
 
     value: float
@@ -59,6 +63,7 @@ class TumourAssignment(Policy):
     gamma: float
 
     def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
+        """(m, 4) at observations (m, d) of a `TumourSimulator`; `PolicyError` for any others."""
         if observations.ndim != 2 or observations.shape[1] < len(FEATURES):
             raise PolicyError(f"{self}: takes observations of a TumourSimulator, got shape {observations.shape}.")
         mean_diameter = observations[:, FEATURES.index("mean_diameter")]
@@ -111,6 +116,10 @@ class TumourSimulator:
         >>> none, both = (simulator.value(Always(arm), horizon=20, n=2_000) for arm in (0, 3))
         >>> none.value < 0 < both.value - 10 * both.stderr
         True
+        >>> patients = simulator.patients(3, seed=1)
+        >>> untreated, treated = (simulator.volumes(patients, [arm], seed=1)[:, 1] for arm in (0, 3))
+        >>> bool((treated < untreated).all())
+        True
     """
 
     gamma: float = 2.0
@@ -136,7 +145,7 @@ class TumourSimulator:
         return TumourAssignment(float(self.gamma))
 
     def patients(self, n: int, seed: int = 0) -> Patients:
-        """The n patients whom `sample` with this seed treats; patient i does not depend on n."""
+        """The n patients whom `sample` with this seed treats; patient i does not depend on n, and n is at least 1."""
         check_sample(n, seed)
         return draw_patients(np.arange(n), seed)
 
@@ -225,13 +234,6 @@ class TumourSimulator:
 
         Raises:
             DataError: for patients that are none, and actions of another shape, or that are no codes.
-
-        Example:
-            >>> simulator = TumourSimulator()
-            >>> patients = simulator.patients(3, seed=1)
-            >>> untreated, treated = simulator.volumes(patients, [0, 0], seed=1), simulator.volumes(patients, [3, 0], seed=1)
-            >>> bool((treated[:, 1:] < untreated[:, 1:]).all())
-            True
         """
         if not isinstance(patients, Patients):
             raise DataError(f"patients: {patients!r}; pass those of `patients(n, seed)`.")
@@ -279,7 +281,7 @@ class TumourSimulator:
 
 
 def check_days(horizon: int | None) -> int:
-    """A horizon of 1 to 60 days; 60 for None."""
+    """A horizon of 1 to 60 days, 60 for None; `EstimandError` for any other."""
     if horizon is None:
         return LONGEST
     if whole_number("horizon", horizon, 1, EstimandError) > LONGEST:
