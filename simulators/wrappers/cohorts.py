@@ -22,13 +22,23 @@ class Censored(ReadOnly, Wrapper):
     """Patients are lost to follow-up after a step, with a known probability; their record ends as CENSORED.
 
     A step that ends the process, or is the last one before the horizon, loses nobody. The final record is that of the state
-    in which the patient was lost.
+    in which the patient was lost. A hazard that depends on recorded variables alone is one of losses at random.
+
+    Source: Robins, Rotnitzky & Zhao, Analysis of semiparametric regression models for repeated outcomes in the presence of
+    missing data, JASA 90:106, 1995 (losses at random).
 
     Args:
         hazard: in [0, 1), one number, or (S, A) where it depends on the state of the simulator, hidden or not, and the action.
 
     Raises:
         DataError: for a hazard outside [0, 1) or of another shape.
+
+    Example:
+        >>> from causalrl.policies import Uniform
+        >>> from simulators import ModelWin
+        >>> data = (ModelWin() | Censored(0.1)).sample(1000, Uniform(2), horizon=20, seed=0)
+        >>> np.bincount(data.end, minlength=3)  # terminated, truncated after 20 steps, censored
+        array([  0, 123, 877])
     """
 
     hazard: ArrayLike
@@ -50,7 +60,7 @@ class Censored(ReadOnly, Wrapper):
         return not np.any(self.hazard)
 
     def alter(self, process: Recorded) -> Recorded:
-        """One more way to be lost."""
+        """One more way to be lost; `DataError` for a hazard that is not of this process."""
         shape = process.n_states, process.n_actions
         if np.shape(self.hazard) not in ((), shape):
             raise DataError(f"hazard: shape {np.shape(self.hazard)}; pass one number, or {shape} for every state and action.")
@@ -75,12 +85,23 @@ class CovariateShift(Wrapper):
     `sample`, `marginal_policy` and `apparent_value` are of the cohort, everything else (`value`, `q`, `variance`, ...) is of the
     target population. Its start distribution is that of the cohort times exp(strength x), x the variable, normalised.
 
+    Source: Shimodaira, Improving predictive inference under covariate shift by weighting the log-likelihood function, J.
+    Statistical Planning and Inference 90:227, 2000.
+
     Args:
         strength: log density ratio of the two populations a unit of the variable, from -10^6 to 10^6.
         variable: a feature of the state, hidden or not.
 
     Raises:
         DataError: for a strength out of range or no name; for an unknown variable once it is put around a simulator.
+
+    Example:
+        >>> from causalrl.policies import Always
+        >>> from simulators import SepsisSimulator
+        >>> cohort = SepsisSimulator()  # 19% of its patients are diabetic, 39% of the target population
+        >>> target = cohort | CovariateShift(1.0, "diabetes")
+        >>> [round(population.value(Always(1), horizon=20), 4) for population in (cohort, target)]
+        [-0.9106, -0.9324]
     """
 
     strength: float

@@ -36,7 +36,14 @@ class Confounded(Wrapper):
         steps: times of the confounded steps, all by default.
 
     Raises:
-        DataError: for a gamma out of range, another model, or steps that are no times.
+        DataError: for a gamma out of range, another model, or steps that are no times; for a second one around a simulator.
+
+    Example:
+        >>> from simulators import ModelWin
+        >>> domain = ModelWin()
+        >>> record, target, logger = domain | Confounded(gamma=2.0), domain.target(), domain.behavior()
+        >>> round(record.value(target, 20), 4), round(record.apparent_value(target, logger, 20), 4)
+        (0.92, 2.1748)
     """
 
     gamma: float
@@ -58,7 +65,7 @@ class Confounded(Wrapper):
         return self.gamma == 1 or self.steps == ()
 
     def alter(self, process: Recorded) -> Recorded:
-        """The logger gets a confounder."""
+        """The logger gets a confounder; `DataError` where it has one."""
         if process.confounding is not None:
             raise DataError("Confounded: the logger is confounded already; wrap once, with the larger gamma.")
         return replace(process, confounding=self)
@@ -70,13 +77,24 @@ class Hospitals(Wrapper):
 
     Hospital k takes action a exp(spread z_ka) times as often as the policy, relative to the other actions, z standard normal.
 
+    Source: the random intercepts of Hedeker, A mixed-effects multinomial logistic regression model, Statistics in Medicine
+    22:1433, 2003.
+
     Args:
         count: number of hospitals, at most 10,000, each with the same share of patients.
         spread: standard deviation of the habits on the log-odds scale, at most 10.
         seed: of the habits.
 
     Raises:
-        DataError: for a number of hospitals or a spread out of range.
+        DataError: for a number of hospitals, a spread or a seed out of range; for a second one around a simulator.
+
+    Example:
+        >>> from causalrl.policies import Uniform
+        >>> from simulators import ModelWin
+        >>> data = (ModelWin() | Hospitals(count=3, spread=1.0)).sample(3000, Uniform(2), horizon=20, seed=0)
+        >>> hospital = np.repeat(data.clusters, data.lengths)
+        >>> [round(float(data.actions[hospital == k].mean()), 2) for k in range(3)]  # how often each takes action 1
+        [0.63, 0.22, 0.64]
     """
 
     count: int
@@ -94,7 +112,7 @@ class Hospitals(Wrapper):
         return self.spread == 0
 
     def alter(self, process: Recorded) -> Recorded:
-        """The logger becomes many."""
+        """The logger becomes many; `DataError` where it is already."""
         if process.hospitals is not None:
             raise DataError("Hospitals: the patients are in hospitals already; wrap once.")
         habits = np.random.default_rng(derive_seed(self.seed, "hospitals")).normal(size=(self.count, process.n_actions))

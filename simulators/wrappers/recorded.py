@@ -47,12 +47,14 @@ class Recorded(ReadOnly, TabularSimulator):
         population: (S,) start distribution of the target population, or None for that of the cohort.
 
     Example:
-        >>> from simulators import Confounded, SepsisSimulator
-        >>> simulator = SepsisSimulator()
-        >>> record, logger = simulator | Confounded(gamma=2.0), simulator.physician(0.3)
-        >>> record.value(logger, horizon=20) == simulator.value(logger, horizon=20)
-        True
-        >>> bias = record.apparent_value(simulator.physician(0.15), logger, 20) - simulator.value(simulator.physician(0.15), 20)
+        >>> from causalrl.policies import Always
+        >>> from simulators import CobsGridworld, HideVariables
+        >>> grid = CobsGridworld()
+        >>> record, right, logger = grid | HideVariables("row"), Always(1), grid.behavior()
+        >>> record.marginal_policy(logger, 25).table[0, 0]  # of the logger, at the start, in the first column
+        array([0.15, 0.45, 0.2 , 0.2 ])
+        >>> round(record.value(right, 25), 4), round(record.apparent_value(right, logger, 25), 4)
+        (-0.6338, -0.428)
     """
 
     base: TabularSimulator

@@ -28,10 +28,15 @@ class HideVariables(Wrapper):
     Args:
         names: of the state's features.
 
+    Raises:
+        DataError: for what is no name or occurs twice; for an unknown variable once it is put around a simulator.
+
     Example:
+        >>> from causalrl.policies import Uniform
         >>> from simulators import SepsisSimulator
-        >>> (SepsisSimulator() | HideVariables("diabetes")).view().n_records
-        720
+        >>> record = SepsisSimulator() | HideVariables("diabetes")
+        >>> record.view().n_records, record.sample(10, Uniform(8), horizon=20).behavior_probabilities
+        (720, None)
     """
 
     names: tuple[str, ...]
@@ -75,7 +80,11 @@ class Corruption(Wrapper):
         return replace(process, shown=self.corrupt(process.shown, View.full(process.base.mdp)))
 
     def chosen(self, view: View) -> tuple[str, ...]:
-        """The variables, by default the vital signs of the sepsis simulator that the record has."""
+        """The variables, by default the vital signs of the sepsis simulator that the record has.
+
+        Raises:
+            DataError: where the record has none of those.
+        """
         if self.variables is not None:
             return self.variables
         vitals = tuple(name for name in VITALS if name in view.feature_names)
@@ -107,12 +116,21 @@ class Missing(Corruption):
 class MCAR(Missing):
     """Measurements are missing completely at random: each with the same probability.
 
+    Source: Rubin, Inference and missing data, Biometrika 63:581, 1976, of this and of `MAR` and `MNAR`.
+
     Args:
         rate: probability that a variable is missing.
         variables: names; by default the vital signs of the sepsis simulator that the record has.
 
     Raises:
-        DataError: for a rate outside [0, 1].
+        DataError: for a rate outside [0, 1] or what is no name; for an unknown variable once it is put around a simulator.
+
+    Example:
+        >>> from simulators import SepsisSimulator
+        >>> view = (SepsisSimulator() | MCAR(0.3)).view()
+        >>> missing = view.where("glucose") == -1
+        >>> np.unique((view.channel @ missing).round(3))  # probability of it in each state
+        array([0.3])
     """
 
     rate: float
@@ -129,13 +147,23 @@ class MAR(Missing):
 
     At random, that is, as long as no later wrapper takes `given` from the record.
 
+    Source: Rubin (1976), see `MCAR`.
+
     Args:
         rate: probability that a variable is missing while all of `given` are 0; it is not missing otherwise.
         variables: names; by default the vital signs of the sepsis simulator that the record has.
         given: names of other recorded variables, its treatments by default.
 
     Raises:
-        DataError: for a rate outside [0, 1], or a variable that is itself among `given`.
+        DataError: for a rate outside [0, 1], what is no name, or a variable that is itself among `given`; for an unknown
+            variable once it is put around a simulator.
+
+    Example:
+        >>> from simulators import SepsisSimulator
+        >>> view = (SepsisSimulator() | MAR(0.3)).view()
+        >>> missing = view.where("glucose") == -1
+        >>> np.unique((view.channel @ missing).round(3))  # probability of it in each state: treated, untreated
+        array([0. , 0.3])
     """
 
     rate: float
@@ -147,7 +175,7 @@ class MAR(Missing):
         object.__setattr__(self, "given", check_names("given", self.given))
 
     def probability(self, view: View, name: str, levels: Floats) -> Floats:
-        """The rate where all of `given` are 0."""
+        """The rate where all of `given` are 0; `DataError` for a variable among them, or where there is none."""
         if not self.given or name in self.given:
             raise DataError(f"given: {self.given} for {name!r}; pass other variables, which the record always has.")
         untreated = np.all([view.where(other) == 0 for other in self.given], axis=0)
@@ -158,13 +186,22 @@ class MAR(Missing):
 class MNAR(Missing):
     """Measurements are missing not at random: the higher the value, the likelier.
 
+    Source: Rubin (1976), see `MCAR`.
+
     Args:
         rate: probability that a variable is missing where the record has its highest level, of all states; it falls linearly
             to 0 at the lowest.
         variables: names; by default the vital signs of the sepsis simulator that the record has.
 
     Raises:
-        DataError: for a rate outside [0, 1].
+        DataError: as `MCAR`.
+
+    Example:
+        >>> from simulators import SepsisSimulator
+        >>> view = (SepsisSimulator() | MNAR(0.3)).view()
+        >>> missing = view.where("glucose") == -1
+        >>> np.unique((view.channel @ missing).round(3))  # probability of it in each state: levels 0 to 4
+        array([0.   , 0.075, 0.15 , 0.225, 0.3  ])
     """
 
     rate: float
@@ -180,12 +217,22 @@ class MNAR(Missing):
 class ThinnedVisits(Corruption):
     """At some steps nobody measures: all of the variables are missing together. Actions and rewards are recorded all the same.
 
+    Source: visits completely at random in Pullenayegum & Lim, Longitudinal data subject to irregular observation,
+    Statistical Methods in Medical Research 25:2992, 2016.
+
     Args:
         rate: probability that nobody measures at a step.
         variables: names; by default the vital signs of the sepsis simulator that the record has.
 
     Raises:
-        DataError: for a rate outside [0, 1].
+        DataError: as `MCAR`.
+
+    Example:
+        >>> from simulators import SepsisSimulator
+        >>> view = (SepsisSimulator() | ThinnedVisits(0.3)).view()
+        >>> missing = np.stack([view.where(name) == -1 for name in VITALS])
+        >>> [np.unique((view.channel @ some).round(3)) for some in (missing.any(axis=0), missing.all(axis=0))]
+        [array([0.3]), array([0.3])]
     """
 
     rate: float
@@ -200,12 +247,20 @@ class ThinnedVisits(Corruption):
 class MeasurementError(Corruption):
     """Variables are mismeasured, each on its own: the record has one of the other levels that states have, each as likely.
 
+    Source: the misclassification of Carroll, Ruppert, Stefanski & Crainiceanu, Measurement error in nonlinear models, 2006.
+
     Args:
         rate: probability of a wrong value.
         variables: names; by default the vital signs of the sepsis simulator that the record has.
 
     Raises:
-        DataError: for a rate outside [0, 1].
+        DataError: as `MCAR`.
+
+    Example:
+        >>> from simulators import SepsisSimulator
+        >>> view = (SepsisSimulator() | MeasurementError(0.1, ("diabetes",))).view()
+        >>> np.unique((view.channel @ view.where("diabetes")).round(3))  # recorded as diabetic: the others, and the diabetics
+        array([0.1, 0.9])
     """
 
     rate: float
