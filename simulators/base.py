@@ -267,7 +267,7 @@ class TabularSimulator(ABC):
         return StructuralModel(self, noise)
 
     def env(self, horizon: int | None = None, render_mode: str | None = None) -> Env[Any, Any]:
-        """A gymnasium environment whose observation is the default view.
+        """A gymnasium environment whose observation is the default view; errors as those of `TabularEnv`.
 
         Args:
             horizon: number of steps after which an episode is truncated, or None.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import doctest
 import pkgutil
 import re
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,10 +28,14 @@ MODULES = [
         *(f".{found.name.partition('.')[2]}" for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")),
     )
 ]
-WITH_EXAMPLE = (  # what a reader meets first shows how it is called
+FIRST_MET = (
     *("Trajectories", "PolicyValue", "Contrast", "Estimate", "evaluate", "Always", "TabularPolicy"),
     *("IS", "DirectMethod", "DR", "TabularQ", "LinearQ", "KnownQ", "Logit"),
 )
+WITH_EXAMPLE = [  # what a reader meets shows how it is called
+    *(getattr(causalrl, name) for name in FIRST_MET),
+    *(public for public in map(simulators.__dict__.get, simulators.__all__) if callable(public)),
+]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -38,9 +44,9 @@ def test_doctests(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert result.failed == 0, capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", WITH_EXAMPLE)
-def test_what_a_reader_meets_first_has_an_example(name: str) -> None:
-    assert ">>>" in getattr(causalrl, name).__doc__
+@pytest.mark.parametrize("public", WITH_EXAMPLE, ids=lambda public: public.__name__)
+def test_what_a_reader_meets_first_has_an_example(public: Callable[..., Any]) -> None:
+    assert ">>>" in (public.__doc__ or "")
 
 
 def blocks(page: Path) -> list[tuple[int, str]]:

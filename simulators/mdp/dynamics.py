@@ -61,7 +61,16 @@ class Dynamics(ReadOnly):
 
     @classmethod
     def from_dense(cls, transitions: ArrayLike, rewards: ArrayLike) -> Dynamics:
-        """From probabilities (S, A, S) and rewards on arrival (S,), of a decision (S, A) or a transition (S, A, S)."""
+        """From probabilities (S, A, S) and rewards on arrival (S,), of a decision (S, A) or a transition (S, A, S).
+
+        Raises:
+            DataError: for another shape, and as the constructor.
+
+        Example:
+            >>> Dynamics.from_dense([[[0.5, 0.5], [0.2, 0.8]], [[0, 1], [0, 1]]], [0.0, 1.0]).mean_rewards
+            array([[0.5, 0.8],
+                   [1. , 1. ]])
+        """
         dense, reward = numeric("transitions", transitions), numeric("rewards", rewards)
         if dense.ndim != 3 or dense.shape[0] != dense.shape[2] or not dense.size:
             raise DataError(f"transitions: shape {dense.shape}, expected (S, A, S): state, action, next state.")
