@@ -23,6 +23,7 @@ from simulators.mdp.alias import Alias, Codes, alias_table, pick
 from simulators.mdp.draws import Draws
 
 Counters = NDArray[np.uint64]
+SmallInts = NDArray[np.int32]
 ENDLESS = 2**62
 BLOCK = 256
 """Trajectories that move together: many enough to overlap, few enough for their state to stay in the cache."""
@@ -36,15 +37,15 @@ class Walks:
 
     Attributes:
         offsets: (n + 1,) trajectory boundaries.
-        states, actions: (N,).
+        states, actions: (N,), 32-bit integers, since memory is what limits the copy.
         rewards: (N,).
         probabilities: (N,) of the sampled action.
         final_states: (n,) the state after the last step.
     """
 
     offsets: Ints
-    states: Ints
-    actions: Ints
+    states: SmallInts
+    actions: SmallInts
     rewards: Floats
     probabilities: Floats
     final_states: Ints
@@ -83,7 +84,7 @@ def sample_walks(draws: Draws, terminal: Bools, initial: Floats, tables: Floats,
     stretches, lengths, final_states = _walk(movers, draws, tables, terminal, ENDLESS if horizon is None else horizon)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     steps = offsets[-1]
-    flat = np.empty(steps, np.int64), np.empty(steps, np.int64), np.empty(steps), np.empty(steps)
+    flat = np.empty(steps, np.int32), np.empty(steps, np.int32), np.empty(steps), np.empty(steps)
     following, ends = offsets[:-1].astype(np.uint64), offsets[1:].astype(np.uint64)
     for stretch in stretches:
         copy_steps(stretch, draws.rewards, tables, following, ends, *flat)
@@ -210,8 +211,8 @@ def copy_steps(
     tables: Floats,
     following: Counters,
     ends: Counters,
-    states: Ints,
-    actions: Ints,
+    states: SmallInts,
+    actions: SmallInts,
     rewards: Floats,
     probabilities: Floats,
 ) -> None:
