@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -49,6 +54,28 @@ def cross_section(n: int = 120, seed: int = 0, arms: int = 2) -> crl.Trajectorie
     treatment = (rng.random((n, 1)) > np.cumsum(scores / scores.sum(axis=1, keepdims=True), axis=1)[:, :-1]).sum(axis=1)
     outcome = treatment + x[:, 0] - 0.5 * x[:, 1] + rng.normal(size=n)
     return crl.Trajectories.from_cross_section(x, treatment, outcome, feature_names=["age", "severity"])
+
+
+def output_with(program: str, **environment: str) -> str:
+    """What a program prints in a process of its own, under settings of numba."""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | environment,
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def output_whatever_runs_it(program: str) -> str:
+    """What a program prints, which is the same with one thread, with two, and without the compiler."""
+    one = output_with(program, NUMBA_NUM_THREADS="1")
+    assert one == output_with(program, NUMBA_NUM_THREADS="2")
+    assert one == output_with(program, NUMBA_NUM_THREADS="1", NUMBA_DISABLE_JIT="1")
+    return one
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +15,7 @@ from causalrl.errors import DataError, EstimandError, PolicyError
 from causalrl.policies import Always, TabularPolicy, Uniform
 from simulators import SepsisSimulator, TabularMDP
 from simulators.scm.model import FactorWise, GumbelMax, Noise, StructuralModel
+from tests.conftest import output_whatever_runs_it
 
 LEVELS = (2, 3, 3, 2, 5, 2, 2, 2)
 NOISES = pytest.mark.parametrize("noise", [GumbelMax(), FactorWise()], ids=repr)
@@ -393,11 +390,9 @@ def test_models_read_well() -> None:
 
 
 PROGRAM = """
-import numba
 from causalrl.policies import Uniform
 from simulators import SepsisSimulator
 from simulators.scm.model import FactorWise, GumbelMax, StructuralModel
-numba.set_num_threads({threads})
 simulator = SepsisSimulator()
 data = simulator.sample(25, Uniform(8), 20, seed=9)
 for noise in (GumbelMax(), FactorWise()):
@@ -407,25 +402,9 @@ for noise in (GumbelMax(), FactorWise()):
 """
 
 
-def fingerprints(threads: int, **environment: str) -> str:
-    result = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(threads=threads)],
-        env=os.environ | {"NUMBA_NUM_THREADS": "2"} | environment,
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
 @pytest.mark.slow
 def test_same_bits_for_any_thread_count_and_without_the_compiler() -> None:
-    one = fingerprints(1)
-    assert len(set(one.split())) == 4
-    assert one == fingerprints(2)
-    assert one == fingerprints(1, NUMBA_DISABLE_JIT="1")
+    assert len(set(output_whatever_runs_it(PROGRAM).split())) == 4
 
 
 # --- bad input ---
