@@ -119,8 +119,7 @@ class TabularSimulator(ABC):
         tables = self.tables(policy, horizon, 1.0, sees)
         if horizon is None:
             planning.require_short(mdp.dynamics, mdp.terminal, mdp.initial, tables[0], policy)
-        start = mdp.initial.copy()  # a read-only array would compile the alias tables once more
-        walks = sample_walks(mdp.draws, mdp.terminal, start, tables, int(n), horizon, int(seed))
+        walks = sample_walks(mdp.draws, mdp.terminal, mdp.initial, tables, int(n), horizon, int(seed))
         codes = shown.codes
         assert codes is not None, "a simulator's own views have one record a state"
         return Trajectories.from_arrays(
@@ -168,7 +167,7 @@ class TabularSimulator(ABC):
         """
         mdp, tables, discount = self._asked(policy, horizon, discount, sees)
         if horizon is not None:
-            return np.stack([*planning.backward_q(mdp.dynamics, mdp.terminal, tables, horizon, discount)][::-1])
+            return planning.q_values(mdp.dynamics, mdp.terminal, tables, horizon, discount)
         if discount == 1:
             planning.require_end(mdp.dynamics, mdp.terminal, tables[0], policy)
         values = planning.stationary_values(mdp.dynamics, tables[0], ~mdp.terminal, discount)

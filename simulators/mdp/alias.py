@@ -46,8 +46,8 @@ def alias_table(indptr: Ints, probabilities: Floats) -> Alias:
         >>> np.bincount(picks)
         array([3, 0, 3])
     """
-    cut, drawn = np.empty(len(probabilities)), np.empty(2 * len(probabilities), np.uint32)
-    fill_alias(indptr, probabilities, cut, drawn)
+    cut, drawn = probabilities.copy(), np.empty(2 * len(probabilities), np.uint32)
+    fill_alias(indptr, cut, drawn)
     return Alias(cut, drawn)
 
 
@@ -61,13 +61,13 @@ def pick(cut: Floats, first: np.uint64, size: float, u: float) -> np.uint64:
 
 
 @parallel
-def fill_alias(indptr: Ints, probabilities: Floats, cut: Floats, drawn: Codes) -> None:
-    """Write every table in place, as `alias_table`."""
+def fill_alias(indptr: Ints, cut: Floats, drawn: Codes) -> None:
+    """Write every table, as `alias_table`; `cut` holds the probabilities before."""
     for g in prange(len(indptr) - 1):
         low, high = indptr[g], indptr[g + 1]
-        scale = (high - low) / probabilities[low:high].sum()
+        scale = (high - low) / cut[low:high].sum()
         for slot in range(low, high):
-            cut[slot] = probabilities[slot] * scale
+            cut[slot] *= scale
             drawn[2 * slot], drawn[2 * slot + 1] = slot, slot
         share_out(low, high, cut, drawn)
 

@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 from causalrl.checks import Floats, Ints
 from simulators.mdp.alias import Codes, alias_table
 from simulators.mdp.dynamics import Dynamics
-from simulators.mdp.factors import Factor, distinct_factor, multiplied
+from simulators.mdp.factors import Factor, distinct_factor, grid_levels, multiplied
 
 MOST_ENTRIES = 1024
 """Factors are multiplied as long as the product has so few entries: 16 kB, half of a first-level cache."""
@@ -91,7 +91,7 @@ def _grid_factors(dynamics: Dynamics, state_features: Floats | None) -> tuple[In
     """Base and factors of a process on a grid whose rows are products, or None."""
     grid = _grid(state_features)
     base, factors = np.zeros(len(dynamics.indptr) - 1, np.int64), []
-    rows = np.repeat(np.arange(len(base)), np.diff(dynamics.indptr))
+    rows = dynamics.rows
     if grid is None or len(np.unique(rows * dynamics.n_states + dynamics.successors)) < len(rows):
         return None
     product, support = np.ones(len(rows)), np.ones(len(base), np.int64)
@@ -113,17 +113,13 @@ def _grid_factors(dynamics: Dynamics, state_features: Floats | None) -> tuple[In
 
 def _grid(features: Floats | None) -> list[tuple[Ints, Ints]] | None:
     """For each feature the level of every state and what each level adds to the index of a state; None without such a grid."""
-    if features is None or not features.size:
+    found = None if features is None or not features.size else grid_levels(features)
+    if features is None or found is None:
         return None
-    levels = [np.unique(column, return_inverse=True)[1] for column in features.T]
-    shape = [int(level.max()) + 1 for level in levels]
-    if math.prod(shape) != len(features):
-        return None
-    key = np.ravel_multi_index(levels, shape)
+    levels, shape = found[0].T, found[1]
+    key = np.ravel_multi_index(tuple(levels), shape)
     state = np.argsort(key)
     strides = [math.prod(shape[place + 1 :]) for place in range(len(shape))]
-    if not np.array_equal(key[state], np.arange(len(features))):
-        return None
     steps = [
         state[key[0] + (np.arange(count) - level[0]) * stride]
         for level, count, stride in zip(levels, shape, strides, strict=True)

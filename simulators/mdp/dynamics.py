@@ -91,6 +91,11 @@ class Dynamics(ReadOnly):
         return (len(self.indptr) - 1) // self.n_states
 
     @cached_property
+    def rows(self) -> Ints:
+        """(nnz,) row s * A + a of each stored transition."""
+        return frozen(np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr)))
+
+    @cached_property
     def matrix(self) -> Any:
         """(S * A, S) transition matrix, a scipy CSR array."""
         return self._rows_of(self.probabilities)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
 import numpy as np
 
 from causalrl.checks import Floats, Ints
+
+
+def grid_levels(features: Floats) -> tuple[Ints, tuple[int, ...]] | None:
+    """(S, F) level of each feature of a state, and the number of levels of each; None where a combination has not one state."""
+    levels = np.stack([np.unique(column, return_inverse=True)[1].reshape(-1) for column in features.T], axis=1)
+    shape = tuple(int(count) + 1 for count in levels.max(axis=0))
+    if math.prod(shape) != len(features) or len(np.unique(levels, axis=0)) != len(features):
+        return None
+    return levels.astype(np.int64), shape
 
 
 @dataclass(frozen=True, eq=False)

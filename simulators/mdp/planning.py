@@ -46,13 +46,24 @@ def backup(dynamics: Dynamics, terminal: Bools, values: Floats, discount: float)
     return q
 
 
+def at_time(tables: Floats, t: int) -> Floats:
+    """(S, A) the table of time t of a policy (1, S, A) or (H, S, A)."""
+    table: Floats = tables[t if len(tables) > 1 else 0]
+    return table
+
+
 def backward_q(dynamics: Dynamics, terminal: Bools, tables: Floats, horizon: int, discount: float) -> Iterator[Floats]:
     """q_t (S, A) for t = horizon - 1 down to 0, under tables (1, S, A) or (horizon, S, A)."""
     values = np.zeros(dynamics.n_states)
     for t in reversed(range(horizon)):
         q = backup(dynamics, terminal, values, discount)
         yield q
-        values = (tables[t if len(tables) > 1 else 0] * q).sum(axis=1)
+        values = (at_time(tables, t) * q).sum(axis=1)
+
+
+def q_values(dynamics: Dynamics, terminal: Bools, tables: Floats, horizon: int, discount: float) -> Floats:
+    """(H, S, A) q_t, first axis the time."""
+    return np.stack([*backward_q(dynamics, terminal, tables, horizon, discount)][::-1])
 
 
 def stationary_values(dynamics: Dynamics, table: Floats, states: Bools, discount: float) -> Floats:
@@ -75,7 +86,7 @@ def forward_visits(dynamics: Dynamics, terminal: Bools, initial: Floats, tables:
     visits = np.empty((horizon, dynamics.n_states, dynamics.n_actions))
     states = np.where(terminal, 0.0, initial)
     for t in range(horizon):
-        visits[t] = states[:, None] * tables[t if len(tables) > 1 else 0]
+        visits[t] = states[:, None] * at_time(tables, t)
         states = np.where(terminal, 0.0, discount * (dynamics.matrix.T @ visits[t].reshape(-1)))
     return visits
 

@@ -18,7 +18,7 @@ from causalrl.checks import Bools, Floats, Ints, check_probability_rows, number,
 from causalrl.errors import DataError, EstimandError
 from simulators.checks import ReadOnly, check_time
 from simulators.mdp.dynamics import Dynamics
-from simulators.mdp.planning import backup, forward_visits
+from simulators.mdp.planning import at_time, forward_visits, q_values
 
 SAME = 1e-12
 """Returns are one atom where they differ by less, relative to the larger of |return| and the largest |reward|."""
@@ -146,8 +146,8 @@ def return_variance(
         2.0
     """
     discount = check_process(horizon, discount, reward_variance)
-    values = state_values(dynamics, terminal, tables, horizon, discount)
-    q = np.stack([backup(dynamics, terminal, after, discount) for after in values[1:]])
+    q = q_values(dynamics, terminal, tables, horizon, discount)
+    values = _averaged(q, tables)
     variances = residual_variances(dynamics, terminal, values, discount, reward_variance)
     visits = forward_visits(dynamics, terminal, initial, tables, horizon, discount**2)
     return start_variance(initial, values[0]) + float((visits * (variances + (q - values[:-1, :, None]) ** 2)).sum())
@@ -161,11 +161,12 @@ def check_process(horizon: int, discount: float, reward_variance: float = 0.0) -
 
 def state_values(dynamics: Dynamics, terminal: Bools, tables: Floats, horizon: int, discount: float) -> Floats:
     """(H + 1, S) V_t, the value from time t on; V_H = 0."""
-    values = np.zeros((horizon + 1, dynamics.n_states))
-    for t in reversed(range(horizon)):
-        q = backup(dynamics, terminal, values[t + 1], discount)
-        values[t] = (tables[t if len(tables) > 1 else 0] * q).sum(axis=1)
-    return values
+    return _averaged(q_values(dynamics, terminal, tables, horizon, discount), tables)
+
+
+def _averaged(q: Floats, tables: Floats) -> Floats:
+    """(H + 1, S) V_t from Q_t (H, S, A)."""
+    return np.append((tables * q).sum(axis=2), np.zeros((1, q.shape[1])), axis=0)
 
 
 def start_variance(initial: Floats, values: Floats) -> float:
@@ -226,7 +227,7 @@ def return_distribution(
     atoms = _Atoms(np.zeros(1), csr_array(np.where(terminal, 0.0, initial)[None]))
     over: list[tuple[Floats, Floats]] = []
     for t in range(horizon):
-        returns, states, mass = arrivals.after(atoms, tables[t if len(tables) > 1 else 0], discount**t)
+        returns, states, mass = arrivals.after(atoms, at_time(tables, t), discount**t)
         ends = terminal[states]
         over.append((returns[ends], mass[ends]))
         atoms = _Atoms.merging(returns[~ends], states[~ends], mass[~ends], dynamics.n_states, scale)

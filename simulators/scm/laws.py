@@ -7,6 +7,7 @@ import numpy as np
 from causalrl.checks import PROBABILITY_TOLERANCE, Bools, Floats, Ints, first_bad
 from causalrl.data import End, Trajectories
 from causalrl.errors import DataError
+from simulators.mdp.factors import grid_levels
 from simulators.mdp.sampling import cumulative_rows
 from simulators.scm.kernels import Law
 from simulators.tabular import TabularMDP
@@ -21,7 +22,7 @@ def gumbel_law(process: TabularMDP) -> Law:
         DataError: for a row that stores a successor twice.
     """
     dynamics = process.dynamics
-    row = np.repeat(np.arange(len(dynamics.indptr) - 1), np.diff(dynamics.indptr))
+    row = dynamics.rows
     order = np.argsort(row * process.n_states + dynamics.successors, kind="stable")
     successors = dynamics.successors[order]
     twice = np.append(False, (np.diff(row) == 0) & (np.diff(successors) == 0))
@@ -74,17 +75,15 @@ def _grid(process: TabularMDP) -> tuple[Ints, tuple[int, ...]]:
             "state_features: the process has none, and FactorWise() needs the factors of a state; pass "
             f"state_features=(S, F) with one column a factor, {_INSTEAD}."
         )
-    columns = [np.unique(column, return_inverse=True) for column in features.T]
-    levels = np.stack([codes.reshape(-1) for _, codes in columns], axis=1).astype(np.int64)
-    shape = tuple(len(values) for values, _ in columns)
-    combinations = float(np.prod([float(count) for count in shape]))
-    different = len(np.unique(levels, axis=0))
-    if different < process.n_states or combinations != process.n_states:
+    grid = grid_levels(features)
+    if grid is None:
+        different = len(np.unique(features, axis=0))
+        combinations = np.prod([float(len(np.unique(column))) for column in features.T])
         raise DataError(
             f"state_features: {process.n_states} states, {different} of them different, of {combinations:.0f} combinations "
             f"of levels; FactorWise() needs every combination exactly once. Pass columns that do, {_INSTEAD}."
         )
-    return levels, shape
+    return grid
 
 
 def _check_products(process: TabularMDP, law: Law, marginals: Floats, levels: Ints) -> None:

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 from causalrl.checks import first_bad, number, numeric
 from causalrl.errors import DataError
 from simulators.checks import ReadOnly, check_names
-from simulators.views import View
 from simulators.wrappers.base import Wrapper
 from simulators.wrappers.recorded import Recorded
 
@@ -118,7 +117,7 @@ class CovariateShift(Wrapper):
 
     def alter(self, process: Recorded) -> Recorded:
         """The target population moves away from the cohort."""
-        score = self.strength * View.full(process.base.mdp).where(self.variable)
+        score = self.strength * process.base.mdp.full_view.where(self.variable)
         there = process.mdp.initial > 0
         start = np.where(there, process.mdp.initial * np.exp(np.minimum(score - score[there].max(), 0.0)), 0.0)
         return replace(process, population=start / start.sum())

@@ -66,8 +66,7 @@ def ranked(mdp: TabularMDP) -> Dynamics:
     uniform = np.full((mdp.n_states, mdp.n_actions), 1 / mdp.n_actions)
     values = planning.stationary_values(dynamics, uniform, ~mdp.terminal, RANKING_DISCOUNT)
     prospects = np.round(dynamics.rewards + RANKING_DISCOUNT * values[dynamics.successors], 9)
-    rows = np.repeat(np.arange(len(dynamics.indptr) - 1), np.diff(dynamics.indptr))
-    return dynamics.reordered(np.lexsort((dynamics.successors, prospects, rows)))
+    return dynamics.reordered(np.lexsort((dynamics.successors, prospects, dynamics.rows)))
 
 
 def half(law: Dynamics, u: int) -> Dynamics:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -177,15 +177,7 @@ class Recorded(ReadOnly, TabularSimulator):
             EstimandError, PolicyError: as `value`.
         """
         check_process(horizon, 1.0)
-        taken = np.zeros((horizon, self.shown.n_records, self.n_actions))
-        for tables in self._logged(behavior, horizon, sees):
-            law = self.base.mdp.initial
-            for t in range(horizon):
-                joint = law[:, None] * tables[min(t, len(tables) - 1)]
-                taken[t] += self.shown.channel.T @ joint
-                law = self._next_law(law, tables, t)
-        total = taken.sum(axis=2, keepdims=True)
-        return TabularPolicy(np.divide(taken, total, out=np.full(taken.shape, 1 / self.n_actions), where=total > 0))
+        return TabularPolicy(self._marginal(self._logged(behavior, horizon, sees), horizon))
 
     def apparent_value(
         self, target: PolicyLike, behavior: PolicyLike, horizon: int, discount: float = 1.0, *, sees: str | None = None
@@ -204,11 +196,22 @@ class Recorded(ReadOnly, TabularSimulator):
         discount = check_process(horizon, discount)
         if self.hazard is not None:
             raise EstimandError("apparent_value: the record is censored, and importance sampling refuses it; drop Censored.")
-        marginal = self.marginal_policy(behavior, horizon, sees=sees).table
+        loggers = [*self._logged(behavior, horizon, sees)]
+        marginal = self._marginal(loggers, horizon)
         tables = checked_tables(target, self.shown.n_records, self.n_actions, horizon)
         ratios = np.divide(tables, marginal, out=np.zeros(np.broadcast_shapes(tables.shape, marginal.shape)), where=marginal > 0)
-        loggers = [*self._logged(behavior, horizon, sees)]
         return float(np.mean([self._weighted_return(tables, ratios, discount) for tables in loggers]))
+
+    def _marginal(self, loggers: Iterable[Floats], horizon: int) -> Floats:
+        """(H, R, A) share of each action among what the loggers do behind a record at time t."""
+        taken = np.zeros((horizon, self.shown.n_records, self.n_actions))
+        for tables in loggers:
+            law = self.base.mdp.initial
+            for t in range(horizon):
+                taken[t] += self.shown.channel.T @ (law[:, None] * planning.at_time(tables, t))
+                law = self._next_law(law, tables, t)
+        total = taken.sum(axis=2, keepdims=True)
+        return np.asarray(np.divide(taken, total, out=np.full(taken.shape, 1 / self.n_actions), where=total > 0))
 
     def _weighted_return(self, logger: Floats, ratios: Floats, discount: float) -> float:
         """E[product of ratios times the return] under one logger, ratios (H, R, A)."""
@@ -254,10 +257,10 @@ class Recorded(ReadOnly, TabularSimulator):
 
     def _branches(self, logger: Floats, t: int) -> list[tuple[float, Floats, Dynamics]]:
         """Share, policy (S, A) and transition law of each value of the confounder at step t."""
-        at, flags = min(t, len(logger) - 1), self._confounded_steps
+        table, flags = planning.at_time(logger, t), self._confounded_steps
         if not flags[min(t, len(flags) - 1)]:
-            return [(1.0, logger[at], self.base.mdp.dynamics)]
-        _, low, high = self._variants(logger[at])
+            return [(1.0, table, self.base.mdp.dynamics)]
+        _, low, high = self._variants(table)
         return [(0.5, low, self._halves[0]), (0.5, high, self._halves[1])]
 
     @cached_property

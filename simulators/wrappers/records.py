@@ -77,7 +77,7 @@ class Corruption(Wrapper):
 
     def alter(self, process: Recorded) -> Recorded:
         """The record becomes random given the state."""
-        return replace(process, shown=self.corrupt(process.shown, View.full(process.base.mdp)))
+        return replace(process, shown=self.corrupt(process.shown, process.base.mdp.full_view))
 
     def chosen(self, view: View) -> tuple[str, ...]:
         """The variables, by default the vital signs of the sepsis simulator that the record has.
