@@ -15,7 +15,6 @@ from causalrl.diagnostics.record import joint_diagnostics, merged_diagnostics
 from causalrl.errors import EstimandError, IntervalError, MismatchError
 from causalrl.inference.algebra import combine, merge, transform
 from causalrl.inference.base import Evidence, Interval, IntervalMethod, make_interval, show_number
-from causalrl.inference.bootstrap import RefitBootstrap
 from causalrl.inference.functionals import require_clusters
 from causalrl.inference.operations import (
     ADD,
@@ -91,15 +90,15 @@ class Estimate:
 
     @property
     def default_method(self) -> IntervalMethod:
-        """Wald for moments, a refit bootstrap where the refit is compiled.
+        """That of the estimator: Wald for moments, a refit bootstrap where the refit is compiled.
 
         Raises:
             IntervalError: elsewhere, naming what to pass.
         """
-        if self.evidence.functional is not None:
+        if self.evidence.functional is not None and self.evidence.default is None:
             return Wald()
-        if self.evidence.compiled:
-            return RefitBootstrap(seed=self.evidence.seed)
+        if self.evidence.default is not None:
+            return self.evidence.default
         raise IntervalError(
             f"interval: {self.estimator} has no default interval, since its refit is not compiled. Pass "
             "method=RefitBootstrap(200), which fits its learners 200 times, or use DR (AIPW), whose interval is Wald's."
@@ -110,10 +109,7 @@ class Estimate:
         """Standard error by the default method; raises `IntervalError` where there is none."""
         method = self.default_method
         require_clusters(self.evidence.n_clusters)
-        if isinstance(method, RefitBootstrap):
-            spread = self.evidence.refitted(method.replicates, method.seed).std(axis=0, ddof=1)
-            return spread if spread.ndim else float(spread)
-        return self.evidence.stderr
+        return method.stderr(self.evidence)
 
     def interval(self, level: float = 0.95, method: IntervalMethod | None = None) -> Interval:
         """Confidence interval.

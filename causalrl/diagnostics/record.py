@@ -20,14 +20,22 @@ KEYS = (
     "largest_share",
     "tail_index",
     "unsupported_mass",
+    "lost_mass",
+    "truncated",
+    "bellman_residual",
+    "convergence",
     "behavior",
     "folds",
     "warnings",
 )
 """ess: Kish effective sample size of the weights used (the smallest over t for per-decision estimators). ess_by_time: (T,) of
-them. max_weight: the largest importance weight. mean_weight: of the final weights, 1 in expectation. largest_share: the largest
-one's share of the total. tail_index: Pareto k of the final weights. unsupported_mass: share of target probability on actions that
-the behaviour never takes. behavior: what gave the propensities. folds: cross-fitting folds (behaviour, value). warnings: tuple of
+them. max_weight: the largest importance weight. mean_weight: of the final weights, 1 in expectation. largest_share: the
+largest one's share of the total. tail_index: Pareto k of the final weights. unsupported_mass: share of target probability on
+actions that the behaviour never takes. lost_mass: (T,) share of the target's probability at each t in states where a marginal
+density ratio is unknown and counts as 0. truncated: the bound that was asked for, the share of weights above it, and the
+share of the total weight that it removed. bellman_residual: root mean square temporal difference of Q at the logged steps,
+the noise of rewards and transitions included. convergence: tuple of the largest change of Q, or of the loss, in each
+iteration of its fit. behavior: what gave the propensities. folds: cross-fitting folds (behaviour, value). warnings: tuple of
 texts. None where undefined."""
 
 
@@ -92,6 +100,7 @@ _WORSE: dict[str, Callable[..., float]] = {
     "largest_share": max,
     "tail_index": max,
     "unsupported_mass": max,
+    "bellman_residual": max,
 }
 
 

@@ -159,7 +159,7 @@ def estimate_from_score(estimator: Estimator, nuisances: Nuisances, goal: Policy
             f"weights: {estimator} is {value}, beyond the largest float. Use a self-normalised one (WIS, WDR)."
         )
     refit = Refitted(nuisances, partial(estimator.point, goal=goal))
-    evidence = Evidence(value, nuisances.data.clusters, score.functional, score.moments, refit, seed=nuisances.seed)
+    evidence = Evidence(value, nuisances.data.clusters, score.functional, score.moments, refit)
     diagnostics = diagnostics_record(score.notes, **score.diagnostics)
     return Estimate(value, str(estimator), goal_label(goal), diagnostics, evidence, nuisances.data.fingerprint, score.fixed)
 

@@ -17,8 +17,10 @@ from causalrl.estimands import CATE, PolicyValue
 from causalrl.estimate import Estimate
 from causalrl.estimators.base import Estimator, Refitted, Score, estimate_from_score, goal_label, require_arms
 from causalrl.inference.base import Evidence, Refit
+from causalrl.inference.bootstrap import RefitBootstrap
 from causalrl.inference.functionals import Sum
 from causalrl.nuisances.crossfit import Nuisances
+from causalrl.nuisances.records import Values
 from causalrl.nuisances.tabular import TabularQ
 from causalrl.nuisances.value import CompiledRefit, StartRefit, Target, ValueModel, ValueProblem
 from causalrl.policies import Uniform
@@ -48,39 +50,43 @@ class DirectMethod(Estimator):
     q: ValueModel = field(default_factory=TabularQ)
 
     def policy_value(self, nuisances: Nuisances, goal: PolicyValue) -> Estimate:
-        target, start, notes = self._start_values(nuisances, goal)
+        target, values, notes = self._start_values(nuisances, goal)
+        start = values.v[target.steps.first]
         if self.q.known:
             score = Score(Sum(), start[:, None], notes=notes, fixed=not goal.policy.needs_behavior)
             return estimate_from_score(self, nuisances, goal, score)
         refit: Refit
-        if compiled := isinstance(self.q, CompiledRefit) and not goal.policy.needs_behavior:
+        default = None
+        if isinstance(self.q, CompiledRefit) and not goal.policy.needs_behavior:
+            default = RefitBootstrap(seed=nuisances.seed)
             ones = np.ones(len(target.steps))
             refit = CompiledStart(self.q, ValueProblem(target, ones, goal.discount, goal.horizon, nuisances.seed))
         else:
             refit = Refitted(nuisances, partial(self.point, goal=goal))
         value = float(start.mean())
-        evidence = Evidence(value, nuisances.data.clusters, refit=refit, compiled=compiled, seed=nuisances.seed)
+        evidence = Evidence(value, nuisances.data.clusters, refit=refit, default=default)
         mass = never_logged_mass(target)
         if mass > NOTABLE_MASS:
             text = f"{share(mass)} of the probability of target {goal.policy} lies on decisions never logged; Q extrapolates."
             notes = [*notes, Note(SupportWarning, text)]
-        diagnostics = diagnostics_record(notes, folds=(None, 1), unsupported_mass=mass)
+        diagnostics = diagnostics_record(notes, folds=(None, 1), unsupported_mass=mass, **values.diagnostics)
         return Estimate(value, str(self), goal_label(goal), diagnostics, evidence, nuisances.data.fingerprint)
 
     def point(self, nuisances: Nuisances, goal: PolicyValue) -> float:
-        return float(np.average(self._start_values(nuisances, goal)[1], weights=nuisances.weights))
+        target, values, _ = self._start_values(nuisances, goal)
+        return float(np.average(values.v[target.steps.first], weights=nuisances.weights))
 
-    def _start_values(self, nuisances: Nuisances, goal: PolicyValue) -> tuple[Target, Floats, list[Note]]:
+    def _start_values(self, nuisances: Nuisances, goal: PolicyValue) -> tuple[Target, Values, list[Note]]:
         steps = nuisances.steps(goal.horizon)
         steps.require_successors(str(self))
         target = nuisances.target(goal.policy, None, None, goal.horizon)
         values = nuisances.values(self.q, target, goal.discount, folds=1)
-        return target, values.v[steps.first], values.notes + nuisances.target_notes(goal.policy, None)
+        return target, values, values.notes + nuisances.target_notes(goal.policy, None)
 
     def effect(self, nuisances: Nuisances, goal: CATE) -> Estimate:
         value = self.effect_at(nuisances, goal)
         refit = Refitted(nuisances, partial(self.effect_at, goal=goal), value.shape)
-        evidence = Evidence(value, nuisances.data.clusters, refit=refit, seed=nuisances.seed)
+        evidence = Evidence(value, nuisances.data.clusters, refit=refit)
         diagnostics = diagnostics_record(folds=(None, 1))
         return Estimate(value, str(self), goal_label(goal), diagnostics, evidence, nuisances.data.fingerprint)
 

@@ -35,7 +35,11 @@ class DoublyRobustEstimator(ImportanceEstimator):
         differences = goal.discount**steps.time * (steps.rewards - values.q + goal.discount * values.v_next)
         records = Records.by_decision(ratios, differences)
         score = importance_score(ratios, records, normalized=normalized, start=values.v[steps.first], orthogonal=True)
-        diagnostics: dict[str, Any] = {**score.diagnostics, "folds": (len(ratios.behavior.folds), values.folds)}
+        diagnostics: dict[str, Any] = {
+            **score.diagnostics,
+            **values.diagnostics,
+            "folds": (len(ratios.behavior.folds), values.folds),
+        }
         notes = score.notes + values.notes
         if values.folds == 1 and self.q.default_folds > 1:
             notes.append(Note(InSampleWarning, f"{label(self.q)} corrects the trajectories it learned from; use folds=5."))

@@ -40,8 +40,7 @@ def transform(evidence: Evidence, transformation: Transformation) -> Evidence:
         None if evidence.functional is None else Transformed(transformation, evidence.functional),
         evidence.moments,
         None if evidence.refit is None else _TransformedRefit(transformation, evidence.refit),
-        evidence.compiled,
-        evidence.seed,
+        evidence.default,
     )
 
 
@@ -54,8 +53,7 @@ def combine(operation: Operation, a: Evidence, b: Evidence) -> Evidence:
         Combined(operation, a.smooth()[0], b.smooth()[0]) if smooth else None,
         np.hstack([a.smooth()[1], b.smooth()[1]]) if smooth else None,
         None if a.refit is None or b.refit is None else _CombinedRefit(operation, a.refit, b.refit),
-        a.compiled and b.compiled,
-        a.seed,
+        None if b.default is None else a.default,
     )
 
 
@@ -65,7 +63,7 @@ def merge(a: Evidence, b: Evidence) -> Evidence:
     functional, of_left, of_right = left.aligned(right)
     moments = np.vstack([of_left.of(m_left), of_right.of(m_right)])
     clusters = np.concatenate([a.clusters, b.clusters + a.n_clusters])
-    return Evidence(_plain(functional.value(moments.mean(axis=0))), clusters, functional, moments, seed=a.seed)
+    return Evidence(_plain(functional.value(moments.mean(axis=0))), clusters, functional, moments)
 
 
 def _plain(value: Any) -> float | Floats:

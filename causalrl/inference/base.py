@@ -62,8 +62,7 @@ class Evidence:
         clusters: (n,) codes of the independent units.
         functional, moments: the estimate as a smooth function of the means of moments (n, p), where it is one.
         refit: re-learns the whole estimate under resampling counts, where that is possible.
-        compiled: the refit runs in a kernel, so that it may be the default.
-        seed: of the default refits.
+        default: the interval method where none is asked for; None is Wald for moments, and elsewhere one has to be asked for.
     """
 
     value: float | Floats
@@ -71,8 +70,7 @@ class Evidence:
     functional: Functional | None = None
     moments: Floats | None = None
     refit: Refit | None = None
-    compiled: bool = False
-    seed: int = 0
+    default: IntervalMethod | None = None
     _refits: dict[tuple[int, int], Floats] = field(default_factory=dict)
 
     def refitted(self, replicates: int, seed: int) -> Floats:
@@ -95,6 +93,11 @@ class Evidence:
                 )
             self._refits[replicates, seed] = values
         return self._refits[replicates, seed]
+
+    def refit_stderr(self, replicates: int, seed: int) -> float | Floats:
+        """Standard deviation of the refitted values, float or (k,)."""
+        spread = self.refitted(replicates, seed).std(axis=0, ddof=1)
+        return spread if spread.ndim else float(spread)
 
     @cached_property
     def n_clusters(self) -> int:
@@ -141,6 +144,10 @@ def show_number(x: float) -> str:
 
 class IntervalMethod(Protocol):
     """A way to turn evidence into an interval."""
+
+    def stderr(self, evidence: Evidence) -> float | Floats:
+        """The standard error that goes with it."""
+        ...
 
     def limits(self, evidence: Evidence, level: float) -> tuple[float | Floats, float | Floats]:
         """Lower and upper limit."""

@@ -50,6 +50,9 @@ class PercentileBootstrap(Resampling):
         functional, _ = evidence.smooth()
         return _finite_values(functional, bootstrap_means(evidence.totals, evidence.sizes, self.replicates, self.seed))
 
+    def stderr(self, evidence: Evidence) -> float:
+        return float(self.values(evidence).std(ddof=1))
+
     def limits(self, evidence: Evidence, level: float) -> tuple[float, float]:
         low, high = np.quantile(self.values(evidence), _tails(level))
         return float(low), float(high)
@@ -69,6 +72,9 @@ class StudentizedBootstrap(Resampling):
         >>> 24.5 in estimate.interval(0.95, method=StudentizedBootstrap(500))
         True
     """
+
+    def stderr(self, evidence: Evidence) -> float:
+        return evidence.stderr
 
     def limits(self, evidence: Evidence, level: float) -> tuple[float, float]:
         functional, _ = evidence.smooth()
@@ -103,6 +109,9 @@ class RefitBootstrap(Resampling):
     """
 
     replicates: int = 200
+
+    def stderr(self, evidence: Evidence) -> float | Floats:
+        return evidence.refit_stderr(self.replicates, self.seed)
 
     def limits(self, evidence: Evidence, level: float) -> tuple[float | Floats, float | Floats]:
         low, high = np.quantile(evidence.refitted(self.replicates, self.seed), _tails(level), axis=0)

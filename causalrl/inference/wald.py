@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from causalrl.checks import Floats
 from causalrl.inference.base import Evidence
+from causalrl.inference.bootstrap import Resampling
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,38 @@ class Wald:
         [-1.9683, 7.9683] (95%, Wald())
     """
 
+    def stderr(self, evidence: Evidence) -> float:
+        return evidence.stderr
+
     def limits(self, evidence: Evidence, level: float) -> tuple[float | Floats, float | Floats]:
         from scipy.special import stdtrit
 
-        half = float(stdtrit(evidence.n_clusters - 1, 0.5 + level / 2)) * evidence.stderr
+        half = float(stdtrit(evidence.n_clusters - 1, 0.5 + level / 2)) * self.stderr(evidence)
+        return evidence.value - half, evidence.value + half
+
+
+@dataclass(frozen=True)
+class RefitWald(Resampling):
+    """value -/+ normal quantile times the standard deviation of the estimate over refits on resampled clusters.
+
+    Args:
+        replicates, seed: see `Resampling`.
+
+    Example:
+        >>> import numpy as np, causalrl as crl
+        >>> data = crl.Trajectories.from_arrays([0] * 50, [0, 1] * 25, np.arange(50.0), range(51))
+        >>> estimate = crl.OnPolicyMean().estimate(data, crl.Uniform(2))
+        >>> 24.5 in estimate.interval(0.95, method=RefitWald(50))
+        True
+    """
+
+    replicates: int = 200
+
+    def stderr(self, evidence: Evidence) -> float | Floats:
+        return evidence.refit_stderr(self.replicates, self.seed)
+
+    def limits(self, evidence: Evidence, level: float) -> tuple[float | Floats, float | Floats]:
+        from scipy.special import ndtri
+
+        half = float(ndtri(0.5 + level / 2)) * self.stderr(evidence)
         return evidence.value - half, evidence.value + half

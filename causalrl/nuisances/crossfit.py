@@ -82,7 +82,7 @@ class Nuisances:
 
     def _make_folds(self, count: int, horizon: int | None) -> list[Fold]:
         steps = self.steps(horizon)
-        weights = np.ones(len(steps)) if self.weights is None else self.weights[steps.trajectory]
+        weights = self._step_weights(steps)
         if count == 1:
             return [Fold(0, np.ones(len(steps), np.bool_), weights)]
         clusters = self._n_clusters
@@ -170,7 +170,7 @@ class Nuisances:
         count = self._count(model, folds)
         shared = model.known or not problem.sequential
         key = ("q", self._same(model), count, steps.horizon, *(() if shared else (target, discount)))
-        q, q_final, notes = self._once(key, lambda: self._fit_q(model, target, discount, count))
+        q, q_final, notes, trace = self._once(key, lambda: self._fit_q(model, target, discount, count))
         taken = np.arange(len(steps)), steps.actions
         if isinstance(target.policy, BehaviorFit) and not target.policy.exact:
             q_taken = v = q[taken]
@@ -182,13 +182,20 @@ class Nuisances:
         early = np.flatnonzero(steps.cut_early)
         if len(early):
             v_next[steps.last[early]] = expected_value(q_final, target.at(*self._finals(steps, early)))
-        return Values(q_taken, v, v_next, notes, count)
+        residual = _residual(steps, q_taken, v_next, discount, self._step_weights(steps))
+        return Values(q_taken, v, v_next, notes, count, trace, residual)
 
-    def _fit_q(self, model: ValueModel, target: Target, discount: float, count: int) -> tuple[Floats, Floats, list[Note]]:
-        """(M, A) Q at the steps, (early, A) at the final observations of records cut early, and the notes."""
+    def _step_weights(self, steps: Steps) -> Floats:
+        return np.ones(len(steps)) if self.weights is None else self.weights[steps.trajectory]
+
+    def _fit_q(
+        self, model: ValueModel, target: Target, discount: float, count: int
+    ) -> tuple[Floats, Floats, list[Note], tuple[float, ...]]:
+        """(M, A) Q at the steps, (early, A) at the final observations of records cut early, the notes, the first fit's trace."""
         steps, early = target.steps, np.flatnonzero(target.steps.cut_early)
         q = np.empty((len(steps), self.data.n_actions))
         q_final = np.empty((len(early), self.data.n_actions))
+        trace: tuple[float, ...] = ()
         notes = [] if model.known else _ends_note(steps, pooled=not getattr(model, "by_time", False))
         for fold in self.folds(count, steps.horizon):
             problem = ValueProblem(target, fold.train, discount, steps.horizon, derive_seed(self.seed, "value", fold.index))
@@ -198,10 +205,21 @@ class Nuisances:
             if mine.any():
                 q_final[mine] = fitted.q(*self._finals(steps, early[mine]))
             notes += fitted.notes
-        return q, q_final, notes
+            trace = trace or fitted.trace
+        return q, q_final, notes, trace
 
     def _finals(self, steps: Steps, trajectories: Ints) -> tuple[Any, Ints]:
         return steps.next_observations[steps.last[trajectories]], steps.time[steps.last[trajectories]] + 1
+
+
+def _residual(steps: Steps, q: Floats, v_next: Floats, discount: float, weights: Floats) -> float | None:
+    """Root mean square temporal difference over the steps whose successor is known, or lies beyond the horizon."""
+    last = False if steps.horizon is None else steps.time == steps.horizon - 1
+    used = steps.known | last
+    if not used.any():
+        return None
+    differences = (steps.rewards + discount * v_next - q)[used]
+    return float(np.sqrt(np.average(differences**2, weights=weights[used])))
 
 
 def _ends_note(steps: Steps, pooled: bool) -> list[Note]:

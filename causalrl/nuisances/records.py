@@ -118,6 +118,7 @@ class Values:
 
     Attributes:
         q, v: (M,) Q of the logged action and V. v_next: (M,) V after the step, 0 past the end or the horizon.
+        folds: how many fits. trace: see `QFunction`; of the first fit. residual: root mean square temporal difference.
     """
 
     q: Floats
@@ -125,3 +126,10 @@ class Values:
     v_next: Floats
     notes: list[Note]
     folds: int
+    trace: tuple[float, ...]
+    residual: float | None
+
+    @property
+    def diagnostics(self) -> dict[str, Any]:
+        """What is known about the fit of Q, by diagnostic key."""
+        return {"bellman_residual": self.residual, "convergence": self.trace or None}

@@ -99,9 +99,15 @@ class ValueProblem:
 
 
 class QFunction(ABC):
-    """Q(s, a) of the target, by time where the horizon is finite."""
+    """Q(s, a) of the target, by time where the horizon is finite.
+
+    Attributes:
+        notes: warnings that the fit gave rise to.
+        trace: the largest change of Q in each iteration of a stationary fit, or the loss of each epoch of a network.
+    """
 
     notes: tuple[Note, ...] = ()
+    trace: tuple[float, ...] = ()
 
     @abstractmethod
     def q(self, observations: NDArray[Any], time: Ints) -> Floats:
