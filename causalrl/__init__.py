@@ -13,28 +13,33 @@ _PUBLIC = {
     "inference.base": ["Interval"],
     "inference.wald": ["Wald"],
     "inference.bootstrap": ["PercentileBootstrap", "RefitBootstrap", "StudentizedBootstrap"],
-    "nuisances.behavior": ["Counts", "KnownPropensity", "Logged"],
+    "nuisances.behavior": ["KnownPropensity", "Logged"],
+    "nuisances.counts": ["Counts"],
     "nuisances.logit": ["Logit"],
     "nuisances.value": ["KnownQ"],
     "nuisances.tabular": ["ConstantValue", "StateMean", "TabularQ"],
     "nuisances.linear": ["LinearQ"],
+    "nuisances.model": ["Absorb"],
+    "nuisances.model_based": ["ModelBased"],
     "nuisances.regression": ["PerAction", "Pooled"],
     "estimators": ["ALL"],
     "estimators.base": ["Estimator"],
     "estimators.weighting": ["IS", "PDIS", "PDWIS", "WIS", "OnPolicyMean"],
     "estimators.direct": ["DirectMethod"],
     "estimators.doubly_robust": ["DR", "WDR"],
+    "estimators.magic": ["MAGIC"],
     "estimators.names": ["AIPW", "FQE", "GFormula", "IPW", "SLearner", "TLearner"],
     "evaluation": ["Evaluation", "evaluate"],
     "replication": ["Replication", "replicate"],
 }
-_MODULES = ("datasets", "errors")
+_MODULES = ("datasets", "errors", "learning")
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 __all__ = [*_HOME, *_MODULES]
 
 if TYPE_CHECKING:
     from causalrl import datasets as datasets
     from causalrl import errors as errors
+    from causalrl import learning as learning
     from causalrl.data import End as End
     from causalrl.data import Trajectories as Trajectories
     from causalrl.derived_policies import Mixture as Mixture
@@ -51,6 +56,7 @@ if TYPE_CHECKING:
     from causalrl.estimators.direct import DirectMethod as DirectMethod
     from causalrl.estimators.doubly_robust import DR as DR
     from causalrl.estimators.doubly_robust import WDR as WDR
+    from causalrl.estimators.magic import MAGIC as MAGIC
     from causalrl.estimators.names import AIPW as AIPW
     from causalrl.estimators.names import FQE as FQE
     from causalrl.estimators.names import IPW as IPW
@@ -69,11 +75,13 @@ if TYPE_CHECKING:
     from causalrl.inference.bootstrap import RefitBootstrap as RefitBootstrap
     from causalrl.inference.bootstrap import StudentizedBootstrap as StudentizedBootstrap
     from causalrl.inference.wald import Wald as Wald
-    from causalrl.nuisances.behavior import Counts as Counts
     from causalrl.nuisances.behavior import KnownPropensity as KnownPropensity
     from causalrl.nuisances.behavior import Logged as Logged
+    from causalrl.nuisances.counts import Counts as Counts
     from causalrl.nuisances.linear import LinearQ as LinearQ
     from causalrl.nuisances.logit import Logit as Logit
+    from causalrl.nuisances.model import Absorb as Absorb
+    from causalrl.nuisances.model_based import ModelBased as ModelBased
     from causalrl.nuisances.regression import PerAction as PerAction
     from causalrl.nuisances.regression import Pooled as Pooled
     from causalrl.nuisances.tabular import ConstantValue as ConstantValue

@@ -24,6 +24,7 @@ KEYS = (
     "truncated",
     "bellman_residual",
     "convergence",
+    "blend",
     "behavior",
     "folds",
     "warnings",
@@ -35,8 +36,8 @@ actions that the behaviour never takes. lost_mass: (T,) share of the target's pr
 density ratio is unknown and counts as 0. truncated: the bound that was asked for, the share of weights above it, and the
 share of the total weight that it removed. bellman_residual: root mean square temporal difference of Q at the logged steps,
 the noise of rewards and transitions included. convergence: tuple of the largest change of Q, or of the loss, in each
-iteration of its fit. behavior: what gave the propensities. folds: cross-fitting folds (behaviour, value). warnings: tuple of
-texts. None where undefined."""
+iteration of its fit. blend: (T + 1,) weights of MAGIC on the model and on each j-step return. behavior: what gave the
+propensities. folds: cross-fitting folds (behaviour, value). warnings: tuple of texts. None where undefined."""
 
 
 class Note(NamedTuple):

@@ -3,6 +3,7 @@
 from causalrl.estimators.base import Estimator
 from causalrl.estimators.direct import DirectMethod
 from causalrl.estimators.doubly_robust import DR, WDR
+from causalrl.estimators.magic import MAGIC
 from causalrl.estimators.weighting import IS, PDIS, PDWIS, WIS, OnPolicyMean
 
 ALL: tuple[type[Estimator], ...] = (
@@ -14,4 +15,5 @@ ALL: tuple[type[Estimator], ...] = (
     DirectMethod,
     DR,
     WDR,
+    MAGIC,
 )

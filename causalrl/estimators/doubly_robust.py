@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from causalrl.checks import whole_number
 from causalrl.diagnostics.record import Note
-from causalrl.errors import InSampleWarning
+from causalrl.errors import EstimandError, InSampleWarning
 from causalrl.estimands import PolicyValue
-from causalrl.estimators.base import Score, label
+from causalrl.estimators.base import Score, label, weighted_point
 from causalrl.estimators.importance import Records, importance_score
+from causalrl.estimators.refits import compiled_refit
+from causalrl.estimators.repeats import median_score
 from causalrl.estimators.weighting import ImportanceEstimator
 from causalrl.nuisances.crossfit import Nuisances
 from causalrl.nuisances.tabular import TabularQ
@@ -33,8 +39,9 @@ class DoublyRobustEstimator(ImportanceEstimator):
         ratios = nuisances.ratios(goal.policy, self.behavior, self.folds, goal.horizon)
         values = nuisances.values(self.q, ratios.target, goal.discount, self.folds)
         differences = goal.discount**steps.time * (steps.rewards - values.q + goal.discount * values.v_next)
-        records = Records.by_decision(ratios, differences)
-        score = importance_score(ratios, records, normalized=normalized, start=values.v[steps.first], orthogonal=True)
+        records, start = Records.by_decision(ratios, differences, self.truncate), values.v[steps.first]
+        score = importance_score(ratios, records, normalized=normalized, start=start, orthogonal=True)
+        refit = compiled_refit(nuisances, ratios, records, normalized, self.folds, start, self.q, goal.discount)
         diagnostics: dict[str, Any] = {
             **score.diagnostics,
             **values.diagnostics,
@@ -43,11 +50,39 @@ class DoublyRobustEstimator(ImportanceEstimator):
         notes = score.notes + values.notes
         if values.folds == 1 and self.q.default_folds > 1:
             notes.append(Note(InSampleWarning, f"{label(self.q)} corrects the trajectories it learned from; use folds=5."))
-        return Score(score.functional, score.moments, diagnostics, notes, score.fixed and self.q.known)
+        return Score(score.functional, score.moments, diagnostics, notes, score.fixed and self.q.known, refit)
 
 
 @dataclass(frozen=True)
-class DR(DoublyRobustEstimator):
+class RepeatedEstimator(DoublyRobustEstimator):
+    """Base of those that can repeat their cross-fitting over random splits.
+
+    Args:
+        behavior, folds, q: see `DoublyRobustEstimator`.
+        repeats: odd number of splits, whose median is taken.
+    """
+
+    repeats: int = field(default=1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if whole_number("repeats", self.repeats, 1, EstimandError) % 2 == 0:
+            raise EstimandError(f"repeats: {self.repeats} is even; use an odd number, so that one split attains the median.")
+
+    @abstractmethod
+    def single(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
+        """The score of one split."""
+
+    def score(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
+        scores = [self.single(nuisances.split(r), goal) for r in range(self.repeats)]
+        return median_score(scores, nuisances.data.clusters)
+
+    def point(self, nuisances: Nuisances, goal: PolicyValue) -> float:
+        values = [weighted_point(self.single(nuisances.split(r), goal), nuisances.weights) for r in range(self.repeats)]
+        return float(np.median(values))
+
+
+@dataclass(frozen=True)
+class DR(RepeatedEstimator):
     """Sequential doubly robust estimator (Jiang & Li 2016, eq. 10); AIPW at horizon 1.
 
     mean of V(s_0) + sum_t discount^t w_t (r_t - Q(s_t, a_t) + discount V(s_{t+1})): consistent where the propensities or the
@@ -59,6 +94,8 @@ class DR(DoublyRobustEstimator):
         q: value model, cross-fitted by default unless linear.
         behavior: propensities; None is the logged ones where the data have them, else Counts() on states, Logit() on vectors.
         folds: cross-fitting folds by cluster of both; None is each learner's default.
+        repeats: odd number of random splits, whose median is taken (Chernozhukov et al. 2018, section 3.4); the interval then
+            carries the noise of the splits.
 
     Raises:
         SupportError: from `estimate`, where all weights are zero at some t. TruncationError: where a record stops before the
@@ -71,12 +108,12 @@ class DR(DoublyRobustEstimator):
         3.0
     """
 
-    def score(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
+    def single(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
         return self._score(nuisances, goal, normalized=False)
 
 
 @dataclass(frozen=True)
-class WDR(DoublyRobustEstimator):
+class WDR(RepeatedEstimator):
     """Weighted doubly robust estimator (Thomas & Brunskill 2016): DR with w_t / sum_j w_jt in place of w_t / n.
 
     The normalisers run over all trajectories; an ended one keeps its last weight.
@@ -85,6 +122,8 @@ class WDR(DoublyRobustEstimator):
         q: value model, cross-fitted by default unless linear.
         behavior: propensities; None is the logged ones where the data have them, else Counts() on states, Logit() on vectors.
         folds: cross-fitting folds by cluster of both; None is each learner's default.
+        repeats: odd number of random splits, whose median is taken (Chernozhukov et al. 2018, section 3.4); the interval then
+            carries the noise of the splits.
 
     Raises:
         SupportError: from `estimate`, where all weights are zero at some t. TruncationError: where a record stops before the
@@ -97,5 +136,5 @@ class WDR(DoublyRobustEstimator):
         2.0
     """
 
-    def score(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
+    def single(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
         return self._score(nuisances, goal, normalized=True)

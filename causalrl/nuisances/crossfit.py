@@ -68,6 +68,13 @@ class Nuisances:
     def _n_clusters(self) -> int:
         return int(self.data.clusters.max()) + 1
 
+    def split(self, index: int) -> Nuisances:
+        """The same with folds split anew; the first split is this one."""
+        if index == 0:
+            return self
+        seed = derive_seed(self.seed, "split", index)
+        return self._once(("split", index), lambda: Nuisances(self.data, seed, self.weights))
+
     def steps(self, horizon: int | None) -> Steps:
         return self._once(("steps", horizon), lambda: self.data.steps(horizon))
 
@@ -88,8 +95,7 @@ class Nuisances:
         clusters = self._n_clusters
         if not 1 <= count <= clusters:
             raise DataError(f"folds: {count} folds of {clusters} clusters; use 1 to {clusters}.")
-        rank = np.random.default_rng(derive_seed(self.seed, "folds")).permutation(clusters)
-        fold: Ints = (rank % count)[self.data.clusters][steps.trajectory]
+        fold = cluster_folds(self.seed, clusters, count)[self.data.clusters][steps.trajectory]
         return [Fold(k, fold == k, weights * (fold != k)) for k in range(count)]
 
     def behavior(self, behavior: BehaviorLike | None, folds: int | None, horizon: int | None) -> FittedBehavior:
@@ -210,6 +216,12 @@ class Nuisances:
 
     def _finals(self, steps: Steps, trajectories: Ints) -> tuple[Any, Ints]:
         return steps.next_observations[steps.last[trajectories]], steps.time[steps.last[trajectories]] + 1
+
+
+def cluster_folds(seed: int, clusters: int, count: int) -> Ints:
+    """(G,) random fold of each cluster, as many clusters in each as in any other, or one more."""
+    fold: Ints = np.random.default_rng(derive_seed(seed, "folds")).permutation(clusters) % count
+    return fold
 
 
 def _residual(steps: Steps, q: Floats, v_next: Floats, discount: float, weights: Floats) -> float | None:

@@ -1,0 +1,31 @@
+"""Repeated cross-fitting: the median over random splits (Chernozhukov et al. 2018, section 3.4)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from causalrl.checks import Floats, Ints
+from causalrl.diagnostics.record import Note
+from causalrl.estimators.base import Score
+from causalrl.inference.functionals import Sum, cluster_standard_error, influence_values
+
+
+def median_score(scores: list[Score], clusters: Ints) -> Score:
+    """The median of an odd number of scores that differ in their splits alone.
+
+    Its variance is the median of s_r^2 + (value_r - value)^2. As moments it is the value plus the influence values of the split
+    that attains it, stretched to that variance: every interval and contrast then works, and carries the noise of the splits.
+    """
+    if len(scores) == 1:
+        return scores[0]
+    values = np.array([float(score.functional.value(score.moments.mean(axis=0))) for score in scores])
+    chosen = int(np.argsort(values, kind="stable")[len(values) // 2])
+    if not clusters.any():
+        return scores[chosen]
+    influences = [influence_values(score.functional, score.moments) for score in scores]
+    errors = np.array([cluster_standard_error(influence, clusters) for influence in influences])
+    error = np.sqrt(np.median(errors**2 + (values - values[chosen]) ** 2))
+    stretch = error / errors[chosen] if errors[chosen] > 0 else 1.0
+    moments: Floats = (values[chosen] + stretch * influences[chosen])[:, None]
+    notes: list[Note] = list(dict.fromkeys(note for score in scores for note in score.notes))
+    return Score(Sum(), moments, scores[chosen].diagnostics, notes, scores[chosen].fixed)
