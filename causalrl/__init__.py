@@ -19,6 +19,9 @@ _PUBLIC = {
     "nuisances.value": ["KnownQ"],
     "nuisances.tabular": ["ConstantValue", "StateMean", "TabularQ"],
     "nuisances.linear": ["LinearQ"],
+    "nuisances.function_classes": ["KernelClass", "LinearClass"],
+    "nuisances.minimax": ["MinimaxQ"],
+    "nuisances.minimax_ratio": ["MinimaxRatio"],
     "nuisances.model": ["Absorb"],
     "nuisances.model_based": ["ModelBased"],
     "nuisances.regression": ["PerAction", "Pooled"],
@@ -78,8 +81,12 @@ if TYPE_CHECKING:
     from causalrl.nuisances.behavior import KnownPropensity as KnownPropensity
     from causalrl.nuisances.behavior import Logged as Logged
     from causalrl.nuisances.counts import Counts as Counts
+    from causalrl.nuisances.function_classes import KernelClass as KernelClass
+    from causalrl.nuisances.function_classes import LinearClass as LinearClass
     from causalrl.nuisances.linear import LinearQ as LinearQ
     from causalrl.nuisances.logit import Logit as Logit
+    from causalrl.nuisances.minimax import MinimaxQ as MinimaxQ
+    from causalrl.nuisances.minimax_ratio import MinimaxRatio as MinimaxRatio
     from causalrl.nuisances.model import Absorb as Absorb
     from causalrl.nuisances.model_based import ModelBased as ModelBased
     from causalrl.nuisances.regression import PerAction as PerAction

@@ -17,7 +17,7 @@ from causalrl.diagnostics.record import Note, diagnostics_record
 from causalrl.errors import CausalRLError, EstimandError, WeightOverflowError
 from causalrl.estimands import ATE, CATE, Estimand, EstimandLike, PolicyValue, as_estimand
 from causalrl.estimate import Estimate
-from causalrl.inference.base import Evidence
+from causalrl.inference.base import Evidence, Refit
 from causalrl.inference.functionals import Functional
 from causalrl.nuisances.crossfit import Nuisances
 
@@ -31,6 +31,7 @@ class Score:
         diagnostics: values for the keys of `causalrl.diagnostics.record`.
         notes: warnings.
         fixed: no nuisance was learned from the data.
+        refit: re-learns the value in a kernel; None is `Refitted`.
     """
 
     functional: Functional
@@ -38,6 +39,7 @@ class Score:
     diagnostics: dict[str, Any] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
     fixed: bool = True
+    refit: Refit | None = None
 
 
 def label(recipe: Any) -> str:
@@ -158,7 +160,7 @@ def estimate_from_score(estimator: Estimator, nuisances: Nuisances, goal: Policy
         raise WeightOverflowError(
             f"weights: {estimator} is {value}, beyond the largest float. Use a self-normalised one (WIS, WDR)."
         )
-    refit = Refitted(nuisances, partial(estimator.point, goal=goal))
+    refit = score.refit or Refitted(nuisances, partial(estimator.point, goal=goal))
     evidence = Evidence(value, nuisances.data.clusters, score.functional, score.moments, refit)
     diagnostics = diagnostics_record(score.notes, **score.diagnostics)
     return Estimate(value, str(estimator), goal_label(goal), diagnostics, evidence, nuisances.data.fingerprint, score.fixed)

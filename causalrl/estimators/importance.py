@@ -6,7 +6,9 @@ the return.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -35,26 +37,54 @@ class Records:
     """Weighted terms along ragged records.
 
     Attributes:
-        log_weights, terms: (K,) log of w and what it multiplies, discount included.
+        untruncated: (K,) log of the cumulative weight of each entry. terms: (K,) what it multiplies, discount included.
         offsets: (n + 1,) record boundaries.
-        to_steps: (M,) record entry whose weight a step's ratio enters first.
+        carried: (K,) step whose cumulative weight an entry carries. to_steps: (M,) entry that a step's ratio enters first.
+        truncate: the bound c of the weights min(w, c), or None.
     """
 
-    log_weights: Floats
+    untruncated: Floats
     terms: Floats
     offsets: Ints
+    carried: Ints | slice
     to_steps: Ints | slice
+    truncate: float | None
 
     @classmethod
-    def by_decision(cls, ratios: Ratios, terms: Floats) -> Records:
+    def by_decision(cls, ratios: Ratios, terms: Floats, truncate: float | None = None) -> Records:
         """Every step carries its own cumulative weight."""
-        return cls(ratios.log_weights, terms, ratios.target.steps.offsets, slice(None))
+        return cls(ratios.log_weights, terms, ratios.target.steps.offsets, slice(None), slice(None), truncate)
 
     @classmethod
-    def by_trajectory(cls, ratios: Ratios, returns: Floats) -> Records:
+    def by_trajectory(cls, ratios: Ratios, returns: Floats, truncate: float | None = None) -> Records:
         """Every trajectory carries the weight of its last step."""
         steps = ratios.target.steps
-        return cls(ratios.log_weights[steps.last], returns, np.arange(steps.data.n + 1), steps.trajectory)
+        return cls(ratios.log_weights[steps.last], returns, np.arange(steps.data.n + 1), steps.last, steps.trajectory, truncate)
+
+    @property
+    def log_bound(self) -> float:
+        return np.inf if self.truncate is None else math.log(self.truncate)
+
+    @cached_property
+    def log_weights(self) -> Floats:
+        """(K,) log min(w, c)."""
+        return self.untruncated if self.truncate is None else np.minimum(self.untruncated, self.log_bound)
+
+    @cached_property
+    def log_slopes(self) -> Floats:
+        """(K,) log of the derivative of min(w, c) in log w: that of w, and 0 above c."""
+        return (
+            self.untruncated if self.truncate is None else np.where(self.untruncated > self.log_bound, -np.inf, self.untruncated)
+        )
+
+    @property
+    def truncation(self) -> tuple[float, float, float] | None:
+        """The bound, the share of the entries' weights above it, and the share of their sum that it removes."""
+        if self.truncate is None:
+            return None
+        top = self.untruncated.max()
+        kept = float(np.exp(self.log_weights - top).sum() / np.exp(self.untruncated - top).sum())
+        return self.truncate, float(np.mean(self.untruncated > self.log_bound)), 1.0 - kept
 
 
 def importance_score(
@@ -112,21 +142,23 @@ def _in_sample(ratios: Ratios) -> list[Note]:
 
 def _plain(records: Records, log_scale: Floats) -> tuple[Functional, Floats, Floats]:
     remaining = doubly_robust_backward(records.log_weights, records.terms, records.offsets)
-    return Sum(), remaining[records.offsets[:-1]][:, None], remaining
+    slopes = remaining if records.truncate is None else doubly_robust_backward(records.log_slopes, records.terms, records.offsets)
+    return Sum(), remaining[records.offsets[:-1]][:, None], slopes
 
 
 def _normalized(records: Records, log_scale: Floats) -> tuple[Functional, Floats, Floats]:
     moments = per_decision_moments(records.log_weights, records.terms, records.offsets, log_scale)
     numerators, denominators = np.split(moments.mean(axis=0), 2)
     sensitivity = per_decision_sensitivity(
-        records.log_weights, records.terms, records.offsets, log_scale, numerators / denominators, denominators
+        records.log_slopes, records.terms, records.offsets, log_scale, numerators / denominators, denominators
     )
     return RatioSum(log_scale), moments, sensitivity
 
 
 def _weight_diagnostics(ratios: Ratios, records: Records, log_scale: Floats) -> tuple[dict[str, object], list[Note]]:
     ess_by_time = kish_by_time(records.log_weights, records.offsets, log_scale)
-    final = np.exp(records.log_weights[records.offsets[1:] - 1] - log_scale[-1])
+    last = records.offsets[1:] - 1
+    final = np.exp(records.log_weights[last] - log_scale[-1])
     ess, share, tail = float(ess_by_time.min()), largest_share(final), tail_index(final)
     with np.errstate(over="ignore"):
         largest, mean = float(np.exp(log_scale.max())), float(final.mean() * np.exp(log_scale[-1]))
@@ -138,10 +170,11 @@ def _weight_diagnostics(ratios: Ratios, records: Records, log_scale: Floats) -> 
         "largest_share": share,
         "tail_index": tail,
         "unsupported_mass": ratios.unsupported_mass,
+        "truncated": records.truncation,
         "behavior": str(ratios.behavior.model),
         "folds": (len(ratios.behavior.folds), None),
     }
-    notes = overlap_notes(len(final), ess, share, tail) + mean_note(final, mean)
+    notes = overlap_notes(len(final), ess, share, tail) + _mean_note(records.untruncated[last])
     left = last_agreement(ratios.log_weights, ratios.target.steps.offsets)
     if left >= 0:
         text = (
@@ -149,3 +182,11 @@ def _weight_diagnostics(ratios: Ratios, records: Records, log_scale: Floats) -> 
         )
         notes.append(Note(OverlapWarning, text))
     return values, notes
+
+
+def _mean_note(log_weights: Floats) -> list[Note]:
+    """The warning about a mean weight that is not 1; truncated weights do not average 1 whatever the propensities."""
+    top = log_weights.max()
+    weights = np.exp(log_weights - top)
+    with np.errstate(over="ignore"):
+        return mean_note(weights, float(weights.mean() * np.exp(top)))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from causalrl.checks import number
+from causalrl.errors import EstimandError
 from causalrl.estimands import PolicyValue
 from causalrl.estimate import Estimate
 from causalrl.estimators.base import Estimator, IgnoresPolicy, Score, estimate_from_score, weighted_point
 from causalrl.estimators.importance import Records, importance_score
+from causalrl.estimators.refits import compiled_refit
 from causalrl.inference.functionals import Sum
 from causalrl.kernels.ragged import discounted_returns
 from causalrl.nuisances.behavior import BehaviorLike
 from causalrl.nuisances.crossfit import Nuisances
+from causalrl.nuisances.records import Ratios
 
 
 @dataclass(frozen=True)
@@ -22,10 +26,16 @@ class ImportanceEstimator(Estimator):
     Args:
         behavior: propensities; None is the logged ones where the data have them, else Counts() on states, Logit() on vectors.
         folds: cross-fitting folds by cluster; None is the learner's default.
+        truncate: bound c of the cumulative weights, min(w, c) (Ionides 2008): less variance for a bias, another estimand.
     """
 
     behavior: BehaviorLike | None = None
     folds: int | None = None
+    truncate: float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.truncate is not None:
+            number("truncate", self.truncate, 1.0, error=EstimandError)
 
     @abstractmethod
     def score(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
@@ -38,18 +48,24 @@ class ImportanceEstimator(Estimator):
         return weighted_point(self.score(nuisances, goal), nuisances.weights)
 
     def _by_trajectory(self, nuisances: Nuisances, goal: PolicyValue, normalized: bool) -> Score:
-        steps = nuisances.steps(goal.horizon)
-        steps.require_complete(str(self))
-        ratios = nuisances.ratios(goal.policy, self.behavior, self.folds, goal.horizon)
+        ratios = self._ratios(nuisances, goal)
+        steps = ratios.target.steps
         returns = discounted_returns(steps.rewards, steps.offsets, goal.discount)
-        return importance_score(ratios, Records.by_trajectory(ratios, returns), normalized=normalized)
+        return self._from_records(nuisances, ratios, Records.by_trajectory(ratios, returns, self.truncate), normalized)
 
     def _by_decision(self, nuisances: Nuisances, goal: PolicyValue, normalized: bool) -> Score:
-        steps = nuisances.steps(goal.horizon)
-        steps.require_complete(str(self))
-        ratios = nuisances.ratios(goal.policy, self.behavior, self.folds, goal.horizon)
+        ratios = self._ratios(nuisances, goal)
+        steps = ratios.target.steps
         rewards = goal.discount**steps.time * steps.rewards
-        return importance_score(ratios, Records.by_decision(ratios, rewards), normalized=normalized)
+        return self._from_records(nuisances, ratios, Records.by_decision(ratios, rewards, self.truncate), normalized)
+
+    def _ratios(self, nuisances: Nuisances, goal: PolicyValue) -> Ratios:
+        nuisances.steps(goal.horizon).require_complete(str(self))
+        return nuisances.ratios(goal.policy, self.behavior, self.folds, goal.horizon)
+
+    def _from_records(self, nuisances: Nuisances, ratios: Ratios, records: Records, normalized: bool) -> Score:
+        score = importance_score(ratios, records, normalized=normalized)
+        return replace(score, refit=compiled_refit(nuisances, ratios, records, normalized, self.folds))
 
 
 @dataclass(frozen=True)
@@ -62,6 +78,7 @@ class IS(ImportanceEstimator):
     Args:
         behavior: propensities; None is the logged ones where the data have them, else Counts() on states, Logit() on vectors.
         folds: cross-fitting folds by cluster; None is the learner's default.
+        truncate: bound c of the cumulative weights, min(w, c) (Ionides 2008), at least 1; None is none.
 
     Raises:
         SupportError: from `estimate`, where all weights are zero. TruncationError: where a record stops before the horizon.
@@ -86,6 +103,7 @@ class WIS(ImportanceEstimator):
     Args:
         behavior: propensities; None is the logged ones where the data have them, else Counts() on states, Logit() on vectors.
         folds: cross-fitting folds by cluster; None is the learner's default.
+        truncate: bound c of the cumulative weights, min(w, c) (Ionides 2008), at least 1; None is none.
 
     Raises:
         SupportError: from `estimate`, where all weights are zero. TruncationError: where a record stops before the horizon.
@@ -110,6 +128,7 @@ class PDIS(ImportanceEstimator):
     Args:
         behavior: propensities; None is the logged ones where the data have them, else Counts() on states, Logit() on vectors.
         folds: cross-fitting folds by cluster; None is the learner's default.
+        truncate: bound c of the cumulative weights, min(w, c) (Ionides 2008), at least 1; None is none.
 
     Raises:
         SupportError: from `estimate`, where all weights are zero. TruncationError: where a record stops before the horizon.
@@ -136,6 +155,7 @@ class PDWIS(ImportanceEstimator):
     Args:
         behavior: propensities; None is the logged ones where the data have them, else Counts() on states, Logit() on vectors.
         folds: cross-fitting folds by cluster; None is the learner's default.
+        truncate: bound c of the cumulative weights, min(w, c) (Ionides 2008), at least 1; None is none.
 
     Raises:
         SupportError: from `estimate`, where all weights are zero. TruncationError: where a record stops before the horizon.

@@ -14,15 +14,21 @@ from causalrl.checks import Floats, Ints
 from causalrl.kernels.jit import compiled, parallel
 
 
+@compiled
+def running_sum(values: Floats, first: int, last: int, out: Floats) -> None:
+    """out[j] = values[first] + ... + values[j] for first <= j < last."""
+    total = 0.0
+    for j in range(first, last):
+        total += values[j]
+        out[j] = total
+
+
 @parallel
 def cumulative_log_weights(log_ratios: Floats, offsets: Ints) -> Floats:
     """(N,) l_t = sum over k <= t of log rho_k; a ratio of 0 gives -inf from there on."""
     out = np.empty_like(log_ratios)
     for i in numba.prange(len(offsets) - 1):
-        total = 0.0
-        for j in range(offsets[i], offsets[i + 1]):
-            total += log_ratios[j]
-            out[j] = total
+        running_sum(log_ratios, offsets[i], offsets[i + 1], out)
     return out
 
 
@@ -38,6 +44,16 @@ def discounted_returns(rewards: Floats, offsets: Ints, discount: float) -> Float
     return out
 
 
+@compiled
+def weighted_remainders(log_weights: Floats, terms: Floats, first: int, last: int, out: Floats) -> float:
+    """out[j] = sum over first <= j <= k < last of w_k y_k; returns the first of them."""
+    total = 0.0
+    for j in range(last - 1, first - 1, -1):
+        total += math.exp(log_weights[j]) * terms[j]
+        out[j] = total
+    return total
+
+
 @parallel
 def doubly_robust_backward(log_weights: Floats, terms: Floats, offsets: Ints) -> Floats:
     """(N,) S_t = w_t y_t + S_{t+1}: what remains, from t on, of the weighted sum of temporal differences.
@@ -48,10 +64,7 @@ def doubly_robust_backward(log_weights: Floats, terms: Floats, offsets: Ints) ->
     """
     out = np.empty_like(terms)
     for i in numba.prange(len(offsets) - 1):
-        total = 0.0
-        for j in range(offsets[i + 1] - 1, offsets[i] - 1, -1):
-            total += math.exp(log_weights[j]) * terms[j]
-            out[j] = total
+        weighted_remainders(log_weights, terms, offsets[i], offsets[i + 1], out)
     return out
 
 
@@ -85,19 +98,26 @@ def last_agreement(log_weights: Floats, offsets: Ints) -> int:
     return -1
 
 
+@compiled
+def add_moments(
+    log_weights: Floats, terms: Floats, first: int, last: int, log_scale: Floats, multiplicity: float, out: Floats
+) -> None:
+    """Add one record's numerators w_t y_t to out[:T] and its denominators w_t to out[T:], each times exp(-log_scale[t])."""
+    length = len(log_scale)
+    for t in range(length):
+        j = min(first + t, last - 1)
+        weight = multiplicity * math.exp(log_weights[j] - log_scale[t])
+        out[length + t] += weight
+        if first + t < last:
+            out[t] += weight * terms[j]
+
+
 @parallel
 def per_decision_moments(log_weights: Floats, terms: Floats, offsets: Ints, log_scale: Floats) -> Floats:
     """(n, 2T) per-trajectory numerators w_t y_t (T columns), then denominators w_t, each times exp(-log_scale[t])."""
-    length = len(log_scale)
-    out = np.zeros((len(offsets) - 1, 2 * length))
+    out = np.zeros((len(offsets) - 1, 2 * len(log_scale)))
     for i in numba.prange(len(offsets) - 1):
-        steps = offsets[i + 1] - offsets[i]
-        for t in range(length):
-            j = offsets[i] + min(t, steps - 1)
-            weight = math.exp(log_weights[j] - log_scale[t])
-            out[i, length + t] = weight
-            if t < steps:
-                out[i, t] = weight * terms[j]
+        add_moments(log_weights, terms, offsets[i], offsets[i + 1], log_scale, 1.0, out[i])
     return out
 
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrl.checks import Bools, Floats, Ints, first_bad
+from causalrl.checks import Bools, Floats, Ints
 from causalrl.data import Steps, Trajectories
 from causalrl.diagnostics.record import Note
-from causalrl.errors import DataError, EstimandError, SupportError
-from causalrl.kernels.tabular import weighted_counts
+from causalrl.errors import DataError, EstimandError
 from causalrl.policies import Policy, PolicyLike, action_probabilities, as_policy
 
 
@@ -78,11 +78,27 @@ class BehaviorModel(Protocol):
         ...
 
 
+PropensityRefit: TypeAlias = Callable[[Floats, Ints], Floats]
+"""Maps trajectory weights and folds (b, n) to the probabilities (b, M) of the logged actions that are learned from the other
+folds, under each row; 0 where a step was not drawn, or its action is impossible."""
+
+
+@runtime_checkable
+class CompiledPropensities(Protocol):
+    """A behaviour model whose cross-fitted refits run in a kernel."""
+
+    @abstractmethod
+    def propensity_refit(self, steps: Steps) -> PropensityRefit:
+        """The refit on these steps, its tables made once."""
+        ...
+
+
 BehaviorLike: TypeAlias = BehaviorModel | Any
 
 
 def as_behavior(behavior: BehaviorLike | None, data: Trajectories) -> BehaviorModel:
     """The learner: by default the logged probabilities where the data have them, else Counts on states, Logit on vectors."""
+    from causalrl.nuisances.counts import Counts
     from causalrl.nuisances.logit import Logit
 
     if data.n_actions == 0:
@@ -193,74 +209,6 @@ class KnownFit(BehaviorFit):
 
     def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
         return self._policy.probabilities(observations, time)
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Empirical frequencies of the actions in each state (maximum likelihood of the saturated model).
-
-    Args:
-        by_time: count each (time, state) on its own.
-
-    Example:
-        >>> import causalrl as crl
-        >>> data = crl.Trajectories.from_arrays([0, 0, 0], [0, 1, 1], [1.0, 3.0, 5.0], range(4))
-        >>> crl.WIS(behavior=Counts()).estimate(data, crl.Always(1)).value
-        4.0
-    """
-
-    by_time: bool = False
-    default_folds: int = field(default=1, init=False, repr=False)
-    known: bool = field(default=False, init=False, repr=False)
-
-    def fit(self, steps: Steps, weights: Floats, seed: int) -> BehaviorFit:
-        if not steps.data.tabular:
-            raise DataError(
-                "behavior: Counts() needs integer states, and the observations are vectors; use Logit() or a classifier."
-            )
-        length = int(steps.time.max()) + 1 if self.by_time else 1
-        shape = length, steps.data.n_states, steps.data.n_actions
-        cells = np.ravel_multi_index((steps.time * self.by_time, steps.observations, steps.actions), shape)
-        return CountsFit(weighted_counts(cells, weights, int(np.prod(shape))).reshape(shape), cells, steps)
-
-
-class CountsFit(BehaviorFit):
-    """Frequencies from counts (1 or T, S, A)."""
-
-    corrects = True
-
-    def __init__(self, counts: Floats, cells: Ints, steps: Steps) -> None:
-        self.counts, self._cells, self._steps = counts, cells, steps
-        self.stationary = len(counts) == 1
-
-    def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
-        layer = np.minimum(time, len(self.counts) - 1)
-        counts = self.counts[layer, observations]
-        total = counts.sum(axis=1, keepdims=True)
-        if (total == 0).any():
-            row = first_bad(total == 0)
-            raise SupportError(
-                f"behavior: Counts() never saw state {observations[row]} among the trajectories it learned from, and has no "
-                "propensity there. Use folds=1, coarser states, or Logit() on state features."
-            )
-        values: Floats = counts / total
-        return values
-
-    def logged(self, steps: Steps, rows: Bools) -> Floats:
-        layer = np.minimum(steps.time[rows], len(self.counts) - 1)
-        cell = self.counts[layer, steps.observations[rows]]
-        total = cell.sum(axis=1)
-        values: Floats = np.divide(
-            cell[np.arange(len(cell)), steps.actions[rows]], total, out=np.zeros(len(cell)), where=total > 0
-        )
-        return values
-
-    def correction(self, sensitivity: Floats, test: Bools, train: Floats) -> Floats:
-        sums = weighted_counts(self._cells[test], sensitivity[test], self.counts.size).reshape(self.counts.shape)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            of_action = sums / self.counts
-            of_state = sums.sum(axis=2, keepdims=True) / self.counts.sum(axis=2, keepdims=True)
-        return np.where(train > 0, -(of_action - of_state).ravel()[self._cells], 0.0)
 
 
 @dataclass(frozen=True)

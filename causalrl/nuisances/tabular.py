@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from causalrl.checks import Bools, Floats, Ints
 from causalrl.diagnostics.record import Note
 from causalrl.errors import ConvergenceWarning, DataError, EstimandError
+from causalrl.kernels.refit import refit_differences
 from causalrl.kernels.tabular import finite_horizon_q, refit_start_values, stationary_q
-from causalrl.nuisances.value import QFunction, StartRefit, ValueProblem
+from causalrl.nuisances.value import DifferencesRefit, QFunction, StartRefit, ValueProblem
 
 _TOLERANCE = 1e-10
 """A stationary V has converged when no backup moves it by more than this share of the largest reward."""
@@ -121,6 +122,28 @@ class TabularQ:
             table.policy,
             problem.steps.trajectory[table.order],
             problem.steps.observations[problem.steps.first],
+            problem.horizon or 0,
+            problem.discount,
+            self.unseen.constant,
+            table.tolerance,
+            _MAX_ITERATIONS,
+        )
+
+    def differences_refit(self, problem: ValueProblem) -> DifferencesRefit:
+        """Refits of the temporal differences and start values, in a kernel."""
+        table, steps = _Transitions(problem, self.by_time), problem.steps
+        return partial(
+            refit_differences,
+            *table.rows,
+            table.slices,
+            *table.edges,
+            table.policy,
+            steps.trajectory[table.order],
+            steps.observations,
+            steps.actions,
+            steps.rewards,
+            np.where(steps.cut_early, steps.next_observations[steps.last], -1),
+            steps.offsets,
             problem.horizon or 0,
             problem.discount,
             self.unseen.constant,

@@ -147,6 +147,26 @@ class CompiledRefit(Protocol):
         ...
 
 
+DifferencesRefit: TypeAlias = Callable[[Floats, Ints], tuple[Floats, Floats]]
+"""Maps trajectory weights and folds (b, n) to the discounted temporal differences (b, M) and start values (b, n) of the Q that
+is learned from the other folds, under each row."""
+
+
+@runtime_checkable
+class CompiledDifferences(Protocol):
+    """A value model whose cross-fitted refits run in a kernel."""
+
+    @property
+    def default_folds(self) -> int:
+        """Cross-fitting folds when none are asked for."""
+        ...
+
+    @abstractmethod
+    def differences_refit(self, problem: ValueProblem) -> DifferencesRefit:
+        """The refit of this problem, its tables made once."""
+        ...
+
+
 def expected_value(q: Floats, probabilities: Floats) -> Floats:
     """(K,) V = sum_a pi(a|s) Q(s, a), the exact expectation over a stochastic target.
 
