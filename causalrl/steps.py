@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +16,8 @@ from causalrl.errors import CensoringError, DataError, TruncationError
 
 if TYPE_CHECKING:
     from causalrl.data import Trajectories
+
+Made = TypeVar("Made")
 
 
 class End(IntEnum):
@@ -40,6 +44,26 @@ class End(IntEnum):
         return np.array([known[key] for key in keys], np.int64)
 
 
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Steps that share state and time, so that what depends on these alone is computed once and gathered.
+
+    Attributes:
+        first: (C,) the first step of each cell. index: (M,) cell of each step.
+    """
+
+    first: Ints
+    index: Ints
+
+    def among(self, rows: Ints) -> tuple[Ints, Ints]:
+        """The first of these steps (K,) in each cell that they meet, and the place (K,) of each step's cell in that list."""
+        cells = self.index[rows]
+        first = np.full(len(self.first), -1)
+        first[cells[::-1]] = rows[::-1]
+        met = first >= 0
+        return first[met], (np.cumsum(met) - 1)[cells]
+
+
 class Steps:
     """The steps t < horizon of a data set, flat, with what is known about the step after each.
 
@@ -61,9 +85,8 @@ class Steps:
         self.trajectory = np.repeat(np.arange(data.n), lengths)
         self.time = np.arange(self.offsets[-1]) - self.offsets[:-1][self.trajectory]
         self.rows = data.offsets[:-1][self.trajectory] + self.time
-        self.observations = data.observations[self.rows]
-        self.actions = data.actions[self.rows]
-        self.rewards = data.rewards[self.rows]
+        taken: Ints | slice = self.rows if len(self.rows) < len(data.rewards) else slice(None)
+        self.observations, self.actions, self.rewards = data.observations[taken], data.actions[taken], data.rewards[taken]
         last = self.rows + 1 == data.offsets[1:][self.trajectory]
         self.continues = ~(last & (data.end[self.trajectory] == End.TERMINATED))
         unknown = last & self.continues & (data.final_observations is None)
@@ -72,8 +95,26 @@ class Steps:
         if data.final_observations is not None:
             self.next_observations[last] = data.final_observations[self.trajectory[last]]
 
+        self._memo: dict[Hashable, Any] = {}
+
     def __len__(self) -> int:
         return len(self.rows)
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What is made of the steps alone, made on first use."""
+        if key not in self._memo:
+            self._memo[key] = make()
+        made: Made = self._memo[key]
+        return made
+
+    @cached_property
+    def cells(self) -> Cells:
+        """Steps with the same state and time; where observations are vectors each is a cell of its own."""
+        if not self.data.tabular:
+            return Cells(np.arange(len(self)), np.arange(len(self)))
+        code = self.time * self.data.n_states + self.observations
+        _, first, index = np.unique(code, return_index=True, return_inverse=True)
+        return Cells(first, index)
 
     @property
     def first(self) -> Ints:

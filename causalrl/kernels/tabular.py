@@ -150,20 +150,19 @@ def stationary_q(
     tolerance: float,
     max_iterations: int,
     q: Floats,
-) -> tuple[Floats, float]:
-    """Iterate the backup to its fixed point; V (S,), Q in `q` (S, A), and the last change of V."""
+) -> tuple[Floats, Floats]:
+    """Iterate the backup to its fixed point; V (S,), Q in `q` (S, A), and the largest change of V in each backup (k,)."""
     n_states, n_actions = q.shape
     counts, sums, edge_weight = slice_statistics(
         cells, rewards, edges, known, weights, 0, len(cells), n_states * n_actions, len(edge_cell)
     )
-    value = np.zeros(n_states)
-    change = np.inf
-    for _ in range(max_iterations):
+    value, changes = np.zeros(n_states), np.empty(max_iterations)
+    for k in range(max_iterations):
         backup(q, counts, sums, edge_cell, edge_next, edge_weight, value, discount, constant)
-        change = expected_value(q, policy, value)
-        if change <= tolerance:
-            break
-    return value, change
+        changes[k] = expected_value(q, policy, value)
+        if changes[k] <= tolerance:
+            return value, changes[: k + 1]
+    return value, changes
 
 
 @compiled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -17,8 +18,9 @@ from causalrl.errors import DataError, EstimandError, EstimatedBehaviorWarning, 
 from causalrl.kernels.ragged import cumulative_log_weights
 from causalrl.kernels.rng import derive_seed
 from causalrl.nuisances.behavior import BehaviorFit, BehaviorLike, BehaviorModel, as_behavior
+from causalrl.nuisances.fitted_q import FittedQ
 from causalrl.nuisances.records import FittedBehavior, Fold, Ratios, Values
-from causalrl.nuisances.value import QFunction, Target, ValueModel, ValueProblem, expected_value
+from causalrl.nuisances.value import Target, ValueModel, ValueProblem
 from causalrl.policies import Policy
 
 Fit = TypeVar("Fit")
@@ -45,10 +47,10 @@ class Nuisances:
                 f"data: {type(data).__name__} is no Trajectories; build one with from_frame, from_cross_section or from_arrays."
             )
         self.data, self.seed, self.weights = data, seed_number(seed), weights
-        self._memo: dict[Hashable, Any] = {}
+        self._memo: dict[tuple[Hashable, ...], Any] = {}
         self._kept: list[Any] = []
 
-    def _once(self, key: Hashable, make: Callable[[], Fit]) -> Fit:
+    def _once(self, key: tuple[Hashable, ...], make: Callable[[], Fit]) -> Fit:
         if key not in self._memo:
             self._memo[key] = make()
         value: Fit = self._memo[key]
@@ -88,15 +90,12 @@ class Nuisances:
         return min(model.default_folds, self._n_clusters) if folds is None else folds
 
     def _make_folds(self, count: int, horizon: int | None) -> list[Fold]:
-        steps = self.steps(horizon)
-        weights = self._step_weights(steps)
-        if count == 1:
-            return [Fold(0, np.ones(len(steps), np.bool_), weights)]
-        clusters = self._n_clusters
+        steps, clusters = self.steps(horizon), self._n_clusters
         if not 1 <= count <= clusters:
             raise DataError(f"folds: {count} folds of {clusters} clusters; use 1 to {clusters}.")
-        fold = cluster_folds(self.seed, clusters, count)[self.data.clusters][steps.trajectory]
-        return [Fold(k, fold == k, weights * (fold != k)) for k in range(count)]
+        of_step = cluster_folds(self.seed, clusters, count).astype(np.int32)[self.data.clusters][steps.trajectory]
+        weights = self._step_weights(steps)
+        return [Fold(k, count, of_step, weights) for k in range(count)]
 
     def behavior(self, behavior: BehaviorLike | None, folds: int | None, horizon: int | None) -> FittedBehavior:
         """The behaviour policy; `folds` None is the model's default."""
@@ -129,7 +128,7 @@ class Nuisances:
         known = None if fitted is None else fitted.policy
         return self._once(
             ("target", self._same(policy), horizon, *own),
-            lambda: Target(policy.bind(self.data.n_actions, known), self.steps(horizon)),
+            lambda: Target(policy.bind(self.data.n_actions, known), self.steps(horizon), by_row=policy.needs_behavior),
         )
 
     def ratios(self, policy: Policy, behavior: BehaviorLike | None, folds: int | None, horizon: int | None) -> Ratios:
@@ -154,10 +153,9 @@ class Nuisances:
         if isinstance(target.policy, BehaviorFit):
             zeros = np.zeros(len(steps))
             return Ratios(fitted, target, zeros, zeros, 0.0, notes, made_of_behavior)
-        taken = target.at_steps[np.arange(len(steps)), steps.actions]
         with np.errstate(divide="ignore"):
-            log_ratios = np.log(taken) - np.log(fitted.logged)
-        mass = fitted.unsupported_mass(target.at_steps)
+            log_ratios = np.log(target.taken) - np.log(fitted.logged)
+        mass = fitted.unsupported_mass(target)
         if mass:
             text = f"{share(mass)} of the probability of {target.policy} lies on actions that the behaviour policy never takes."
             notes = [*notes, Note(SupportWarning, text)]
@@ -165,73 +163,40 @@ class Nuisances:
         return Ratios(fitted, target, log_ratios, log_weights, mass, notes, made_of_behavior)
 
     def values(self, model: ValueModel, target: Target, discount: float, folds: int | None) -> Values:
-        """Q and V of the target along the steps; `folds` None is the model's default.
-
-        Where the target is the learned behaviour policy itself, V is Q of the logged action, a draw from that policy: doubly
-        robust sums then telescope to the return. A Q of NaN belongs to an action that the target never takes (weight 0).
-        """
+        """Q and V of the target along the steps; `folds` None is the model's default."""
         _check_value_model(model)
-        steps = target.steps
-        problem = ValueProblem(target, np.empty(0), discount, steps.horizon, self.seed)
-        count = self._count(model, folds)
-        shared = model.known or not problem.sequential
+        steps, count = target.steps, self._count(model, folds)
+
+        def problem_of(fold: Fold) -> ValueProblem:
+            return ValueProblem(target, fold.train, discount, steps.horizon, derive_seed(self.seed, "value", fold.index))
+
+        splits = self.folds(count, steps.horizon)
+        shared = model.known or not problem_of(splits[0]).sequential
         key = ("q", self._same(model), count, steps.horizon, *(() if shared else (target, discount)))
-        q, q_final, notes, trace = self._once(key, lambda: self._fit_q(model, target, discount, count))
-        taken = np.arange(len(steps)), steps.actions
-        if isinstance(target.policy, BehaviorFit) and not target.policy.exact:
-            q_taken = v = q[taken]
-        else:
-            v = expected_value(q, target.at_steps)
-            q_taken = np.where(np.isnan(q[taken]) & (target.at_steps[taken] == 0), 0.0, q[taken])
-        v_next = np.append(v[1:], 0.0)
-        v_next[steps.last] = 0.0
-        early = np.flatnonzero(steps.cut_early)
-        if len(early):
-            v_next[steps.last[early]] = expected_value(q_final, target.at(*self._finals(steps, early)))
-        residual = _residual(steps, q_taken, v_next, discount, self._step_weights(steps))
-        return Values(q_taken, v, v_next, notes, count, trace, residual)
+        fitted = self._once(key, lambda: FittedQ.learn(model, splits, problem_of))
+        values = fitted.values(target, discount)
+        if model.known:
+            return values
+        return replace(values, notes=_ends_note(steps, pooled=not getattr(model, "by_time", False)) + values.notes)
 
     def _step_weights(self, steps: Steps) -> Floats:
         return np.ones(len(steps)) if self.weights is None else self.weights[steps.trajectory]
 
-    def _fit_q(
-        self, model: ValueModel, target: Target, discount: float, count: int
-    ) -> tuple[Floats, Floats, list[Note], tuple[float, ...]]:
-        """(M, A) Q at the steps, (early, A) at the final observations of records cut early, the notes, the first fit's trace."""
-        steps, early = target.steps, np.flatnonzero(target.steps.cut_early)
-        q = np.empty((len(steps), self.data.n_actions))
-        q_final = np.empty((len(early), self.data.n_actions))
-        trace: tuple[float, ...] = ()
-        notes = [] if model.known else _ends_note(steps, pooled=not getattr(model, "by_time", False))
-        for fold in self.folds(count, steps.horizon):
-            problem = ValueProblem(target, fold.train, discount, steps.horizon, derive_seed(self.seed, "value", fold.index))
-            fitted: QFunction = model.fit(problem)
-            q[fold.test] = fitted.q(steps.observations[fold.test], steps.time[fold.test])
-            mine = fold.test[steps.last[early]]
-            if mine.any():
-                q_final[mine] = fitted.q(*self._finals(steps, early[mine]))
-            notes += fitted.notes
-            trace = trace or fitted.trace
-        return q, q_final, notes, trace
-
-    def _finals(self, steps: Steps, trajectories: Ints) -> tuple[Any, Ints]:
-        return steps.next_observations[steps.last[trajectories]], steps.time[steps.last[trajectories]] + 1
+    def forget(self, policy: Policy) -> None:
+        """Drop what was made for a policy; it is made again where it is asked for."""
+        own = self._same(policy)
+        targets = {made for key, made in self._memo.items() if key[0] == "target" and key[1] == own}
+        self._memo = {key: made for key, made in self._memo.items() if not ({own} | targets).intersection(key)}
+        self._kept = [item for item in self._kept if item is not policy]
+        for made in self._memo.values():
+            if isinstance(made, Nuisances):
+                made.forget(policy)
 
 
 def cluster_folds(seed: int, clusters: int, count: int) -> Ints:
     """(G,) random fold of each cluster, as many clusters in each as in any other, or one more."""
     fold: Ints = np.random.default_rng(derive_seed(seed, "folds")).permutation(clusters) % count
     return fold
-
-
-def _residual(steps: Steps, q: Floats, v_next: Floats, discount: float, weights: Floats) -> float | None:
-    """Root mean square temporal difference over the steps whose successor is known, or lies beyond the horizon."""
-    last = False if steps.horizon is None else steps.time == steps.horizon - 1
-    used = steps.known | last
-    if not used.any():
-        return None
-    differences = (steps.rewards + discount * v_next - q)[used]
-    return float(np.sqrt(np.average(differences**2, weights=weights[used])))
 
 
 def _ends_note(steps: Steps, pooled: bool) -> list[Note]:

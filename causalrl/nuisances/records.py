@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,17 +17,37 @@ from causalrl.nuisances.behavior import BehaviorFit, BehaviorModel, LoggedFit
 from causalrl.nuisances.value import Target
 
 
+_BLOCK = 1 << 17
+
+
+def blocks(rows: Ints) -> Iterator[Ints]:
+    """The rows in pieces, so that what is made of each stays small beside the data."""
+    return (rows[first : first + _BLOCK] for first in range(0, len(rows), _BLOCK))
+
+
 @dataclass(frozen=True, eq=False)
 class Fold:
     """Which steps a fit serves, and with what weights it was learned.
 
     Attributes:
-        index: number of the fold. test: (M,) steps it serves. train: (M,) weights.
+        index: number of the fold. count: how many there are. of_step: (M,) fold of each step. weights: (M,).
     """
 
     index: int
-    test: Bools
-    train: Floats
+    count: int
+    of_step: NDArray[np.int32]
+    weights: Floats
+
+    @property
+    def test(self) -> Bools:
+        """(M,) steps that the fit serves."""
+        mask: Bools = self.of_step == self.index
+        return mask
+
+    @property
+    def train(self) -> Floats:
+        """(M,) weights with which it is learned: 0 in the fold itself, unless that is all there is."""
+        return self.weights if self.count == 1 else self.weights * ~self.test
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +79,18 @@ class FittedBehavior:
         """Whether the probability of every action, not only of the logged one, is there."""
         return all(not isinstance(fit, LoggedFit) or fit.exact for fit in self.fits)
 
-    def unsupported_mass(self, target: Floats) -> float | None:
-        """Share of the target's probability (M, A) on actions that the behaviour never takes; None where that is not known."""
+    def unsupported_mass(self, target: Target) -> float | None:
+        """Share of the target's probability on actions that the behaviour never takes; None where that is not known."""
         if not self.complete:
             return None
         mass = 0.0
         for fold, fit in zip(self.folds, self.fits, strict=True):
-            mass += float(np.sum(target[fold.test] * (fit.at(self.steps, fold.test) == 0)))
-        return mass / len(target)
+            test = fold.test
+            for rows in blocks(np.flatnonzero(test)):
+                part = np.zeros_like(test)
+                part[rows] = True
+                mass += float(np.sum(target.at_rows(rows) * (fit.at(self.steps, part) == 0)))
+        return mass / len(self.steps)
 
     def correction(self, sensitivity: Floats) -> Floats | None:
         """(n,) stacked influence of the fit on an estimate whose derivative in the log ratios is `sensitivity` (M,) / n."""

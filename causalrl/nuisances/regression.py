@@ -200,7 +200,7 @@ def _fit_by_iteration(problem: ValueProblem, max_iterations: int, fit_once: FitO
 
     def layer(following: Layer, t: int, stage: int) -> tuple[Layer, Floats]:
         targets = steps.rewards.copy()
-        policy = problem.target.at_next(t + 1)[there]
+        policy = problem.target.at(steps.next_observations[there], np.full(int(there.sum()), t + 1))
         targets[there] += problem.discount * expected_value(following(steps.next_observations[there]), policy)
         fitted = fit_once(
             steps.data, steps.observations[rows], steps.actions[rows], targets[rows], derive_seed(problem.seed, stage)

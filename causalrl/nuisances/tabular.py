@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrl.checks import Bools, Floats, Ints
+from causalrl.data import Steps
 from causalrl.diagnostics.record import Note
 from causalrl.errors import ConvergenceWarning, DataError, EstimandError
 from causalrl.kernels.refit import refit_differences
@@ -81,9 +82,10 @@ class TabularQ:
         table = _Transitions(problem, self.by_time)
         row_weights = problem.weights[table.order]
         notes: tuple[Note, ...] = ()
+        trace: tuple[float, ...] = ()
         if problem.horizon is None:
             q = np.empty((1, *table.policy.shape[1:]))
-            _, change = stationary_q(
+            _, changes = stationary_q(
                 *table.rows,
                 *table.edges,
                 table.policy[0],
@@ -94,8 +96,9 @@ class TabularQ:
                 _MAX_ITERATIONS,
                 q[0],
             )
-            if change > table.tolerance:
-                text = f"the value iteration of TabularQ stopped after {_MAX_ITERATIONS} backups, still moving by {change:.1e}."
+            trace = tuple(changes.tolist())
+            if changes[-1] > table.tolerance:
+                text = f"the value iteration of TabularQ stopped after {len(trace)} backups, still moving by {trace[-1]:.1e}."
                 notes = (Note(ConvergenceWarning, text),)
         else:
             q = np.empty((problem.horizon, *table.policy.shape[1:]))
@@ -110,7 +113,7 @@ class TabularQ:
                 self.unseen.constant,
                 q,
             )
-        return TabularQFunction(q, notes)
+        return TabularQFunction(q, notes, trace)
 
     def start_refit(self, problem: ValueProblem) -> StartRefit:
         table = _Transitions(problem, self.by_time)
@@ -152,39 +155,53 @@ class TabularQ:
         )
 
 
-class _Transitions:
+class _Logged(NamedTuple):
     """The logged transitions as cells and distinct edges, sorted into time slices.
 
     Attributes:
-        order: (M,) permutation of the steps. slices: row boundaries of the time slices.
+        order: permutation of the steps. slices: row boundaries of the time slices.
         rows: cells (M,), rewards (M,), edge of each row (M,), known (M,). edges: cell and next state of each distinct edge.
+        tolerance: of the fixed point.
     """
 
+    order: Ints | slice
+    slices: Ints
+    rows: tuple[Ints, Floats, Ints, Bools]
+    edges: tuple[Ints, Ints]
+    tolerance: float
+
+    @classmethod
+    def of(cls, steps: Steps, horizon: int | None, by_time: bool) -> _Logged:
+        states, actions = steps.data.n_states, steps.data.n_actions
+        order = np.argsort(steps.time, kind="stable") if by_time else slice(None)
+        slices = np.array([0, len(steps)], np.int64)
+        if by_time:
+            slices = np.searchsorted(steps.time[order], np.arange((horizon or 0) + 1))
+        cells = (steps.observations * actions + steps.actions)[order]
+        goes_on = (steps.continues & steps.known)[order]
+        code = cells[goes_on] * states + steps.next_observations[order][goes_on]
+        distinct, index = np.unique(code, return_inverse=True)
+        edge_of_row = np.full(len(cells), -1, np.int64)
+        edge_of_row[goes_on] = index
+        tolerance = _TOLERANCE * float(np.abs(steps.rewards).max())
+        rows = cells, steps.rewards[order], edge_of_row, steps.known[order]
+        return cls(order, slices, rows, (distinct // states, distinct % states), tolerance)
+
+
+class _Transitions:
+    """The logged transitions, made once for all targets and folds (see `_Logged`), and the table of the problem's target."""
+
     def __init__(self, problem: ValueProblem, by_time: bool) -> None:
-        steps = problem.steps
+        steps, horizon = problem.steps, problem.horizon
         if not steps.data.tabular:
             raise DataError(
                 "q: TabularQ() needs integer states, and the observations are vectors; use PerAction, Pooled or LinearQ."
             )
-        if by_time and problem.horizon is None:
+        if by_time and horizon is None:
             raise EstimandError("q: TabularQ(by_time=True) needs a finite horizon; pass horizon=H, or by_time=False.")
-        states, actions = steps.data.n_states, steps.data.n_actions
-        self.order = np.argsort(steps.time, kind="stable") if by_time else np.arange(len(steps))
-        time = steps.time[self.order]
-        self.slices: Ints = (
-            np.searchsorted(time, np.arange((problem.horizon or 0) + 1)) if by_time else np.array([0, len(steps)], np.int64)
-        )
-        cells = (steps.observations * actions + steps.actions)[self.order]
-        goes_on: Bools = problem.target.there[self.order]
-        following = steps.next_observations[self.order]
-        code = cells * states + following
-        distinct, index = np.unique(code[goes_on], return_inverse=True)
-        edge_of_row = np.full(len(cells), -1, np.int64)
-        edge_of_row[goes_on] = index
-        self.edges: tuple[Ints, Ints] = (distinct // states, distinct % states)
-        self.rows: tuple[Ints, Floats, Ints, Bools] = (cells, steps.rewards[self.order], edge_of_row, steps.known[self.order])
-        self.policy = problem.target.table(problem.horizon)
-        self.tolerance = _TOLERANCE * float(np.abs(steps.rewards).max())
+        logged = steps.once((_Logged, horizon, by_time), lambda: _Logged.of(steps, horizon, by_time))
+        self.order, self.slices, self.rows, self.edges, self.tolerance = logged
+        self.policy = problem.target.table(horizon)
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +210,7 @@ class TabularQFunction(QFunction):
 
     table: Floats
     notes: tuple[Note, ...] = ()
+    trace: tuple[float, ...] = ()
 
     def q(self, observations: NDArray[Any], time: Ints) -> Floats:
         values: Floats = self.table[np.minimum(time, len(self.table) - 1), observations]

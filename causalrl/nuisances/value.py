@@ -14,15 +14,22 @@ from numpy.typing import ArrayLike, NDArray
 from causalrl.checks import Bools, Floats, Ints, check_finite
 from causalrl.data import Steps
 from causalrl.diagnostics.record import Note
-from causalrl.errors import DataError, EstimandError
+from causalrl.errors import DataError, EstimandError, PolicyError
 from causalrl.policies import Policy, action_probabilities
 
 
 class Target:
-    """A bound target policy on one set of steps; its probabilities are computed once."""
+    """A bound target policy on one set of steps; its probabilities are computed once.
 
-    def __init__(self, policy: Policy, steps: Steps) -> None:
+    Args:
+        policy, steps: what is bound to what.
+        by_row: its probabilities belong to the logged steps, as where it is made of a cross-fitted behaviour policy; else they
+            depend on state and time alone.
+    """
+
+    def __init__(self, policy: Policy, steps: Steps, by_row: bool = False) -> None:
         self.policy, self.steps = policy, steps
+        self.by_cell = steps.data.tabular and not by_row
 
     @cached_property
     def there(self) -> Bools:
@@ -43,34 +50,70 @@ class Target:
         return horizon
 
     @cached_property
+    def _probabilities(self) -> Floats:
+        """(C, A) of every cell, or (M, A) of every step."""
+        steps = self.steps
+        if not self.by_cell:
+            return self.at(steps.observations, steps.time)
+        first = steps.cells.first
+        try:
+            return self.at(steps.observations[first], steps.time[first])
+        except PolicyError:
+            self.at(steps.observations, steps.time)  # the error then names the step, not the cell
+            raise
+
+    def at_rows(self, rows: Ints) -> Floats:
+        """(K, A) at the observations of some of the steps."""
+        return self._probabilities[self.steps.cells.index[rows] if self.by_cell else rows]
+
+    @property
     def at_steps(self) -> Floats:
         """(M, A) at the logged observations."""
-        return self.at(self.steps.observations, self.steps.time)
+        return self._probabilities[self.steps.cells.index] if self.by_cell else self._probabilities
+
+    @cached_property
+    def taken(self) -> Floats:
+        """(M,) of the logged actions."""
+        index = self.steps.cells.index if self.by_cell else np.arange(len(self.steps))
+        values: Floats = self._probabilities[index, self.steps.actions]
+        return values
 
     def at(self, observations: NDArray[Any], time: Ints) -> Floats:
         """(K, A) at any observations."""
         return action_probabilities(self.policy, observations, time, self.steps.data.n_actions)
 
-    def at_next(self, t: int) -> Floats:
-        """(M, A) at the next observations, when they are met at time t; zero where there is none."""
-        out = np.zeros((len(self.steps), self.steps.data.n_actions))
-        if self.there.any():
-            out[self.there] = self.at(self.steps.next_observations[self.there], np.full(int(self.there.sum()), t))
-        return out
+    def all_at(self, observations: NDArray[Any], horizon: int | None) -> Floats:
+        """(1, K, A) of a stationary policy, else (H - 1, K, A), entry t at the observations when they are met at time t + 1."""
+        if not len(observations):
+            return np.zeros((1, 0, self.steps.data.n_actions))
+        times = range(1, max(2, self.times(horizon)))
+        return np.stack([self.at(observations, np.full(len(observations), t)) for t in times])
 
     def all_next(self, horizon: int | None) -> Floats:
-        """(1, M, A) for a stationary policy, else (H, M, A), entry t for observations met at time t + 1."""
-        times = self.times(horizon)
-        return np.stack([self.at_next(t + 1) for t in range(max(1, times - 1))])
+        """(1 or H - 1, M, A) `all_at` the next observations; zero where there is none."""
+        given = self.all_at(self.steps.next_observations[self.there], horizon)
+        out = np.zeros((len(given), len(self.steps), given.shape[2]))
+        out[:, self.there] = given
+        return out
 
     def table(self, horizon: int | None) -> Floats:
         """(1 or H, S, A) at the states that occur, zero at the others, which no backup asks for."""
         steps = self.steps
-        states = np.union1d(steps.observations, steps.next_observations[self.there])
+        occurs = np.zeros(steps.data.n_states, np.bool_)
+        occurs[steps.observations] = True
+        occurs[steps.next_observations[self.there]] = True
+        states = np.flatnonzero(occurs)
         out = np.zeros((self.times(horizon), steps.data.n_states, steps.data.n_actions))
         for t in range(len(out)):
             out[t, states] = self.at(states, np.full(len(states), t))
         return out
+
+
+def distinct(observations: NDArray[Any]) -> tuple[NDArray[Any], Ints]:
+    """The points (C, ...) that occur and the place (K,) of each observation among them: states once, vectors as they are."""
+    if observations.ndim == 1:
+        return np.unique(observations, return_inverse=True)
+    return observations, np.arange(len(observations))
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +146,8 @@ class QFunction(ABC):
 
     Attributes:
         notes: warnings that the fit gave rise to.
-        trace: the largest change of Q in each iteration of a stationary fit, or the loss of each epoch of a network.
+        trace: how far each iteration of a stationary fit moved the largest mover (V of a state, or the target of a
+            regression), or the loss of each epoch of a network.
     """
 
     notes: tuple[Note, ...] = ()
@@ -167,8 +211,11 @@ class CompiledDifferences(Protocol):
         ...
 
 
-def expected_value(q: Floats, probabilities: Floats) -> Floats:
+def expected_value(q: Floats, probabilities: Floats, rows: Ints | None = None) -> Floats:
     """(K,) V = sum_a pi(a|s) Q(s, a), the exact expectation over a stochastic target.
+
+    Args:
+        q, probabilities: (K, A). rows: (K,) what an error calls them; None counts them.
 
     Raises:
         EstimandError: where the target takes an action that the model has never seen.
@@ -178,8 +225,9 @@ def expected_value(q: Floats, probabilities: Floats) -> Floats:
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         action = int(np.flatnonzero((probabilities[row] > 0) & ~np.isfinite(q[row]))[0])
+        named = row if rows is None else rows[row]
         raise EstimandError(
-            f"q: row {row} has no Q for action {action}, which the target takes there, since no logged decision shows it. Use a "
+            f"q: row {named} has no Q for action {action}, which the target takes there, since no logged decision shows it. Use a "
             "target within the logged actions, or a model that pools actions (Pooled, TabularQ)."
         )
     values: Floats = value
