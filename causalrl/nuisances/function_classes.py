@@ -1,0 +1,319 @@
+"""Classes of functions f(s, a) for minimax learning: linear in features, and the ball of a Gaussian kernel on landmarks.
+
+Both come down to a finite basis phi: f(s, a) = beta' phi(s, a), with norm |beta|, the constant of each action left out of it.
+The kernel's is that of Nystrom (Williams & Seeger 2001): with landmarks Z, phi(x) = K(Z, Z)^(-1/2) k(Z, x), so that |beta| is the
+norm of the kernel's space and no matrix between all pairs of rows is ever made.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrl.checks import Bools, Floats, Ints, number, whole_number
+from causalrl.data import Steps
+from causalrl.errors import DataError
+from causalrl.kernels.rng import derive_seed
+from causalrl.nuisances.linear import Features
+
+_RANK = 1e-10
+"""Directions whose mean square is below this share of the largest one's count as absent."""
+_OUTSIDE = 1e-6
+"""A point with more than this share of its length outside the span of logged points is off their support."""
+_MOST_FUNCTIONS = 5_000
+_FOR_BANDWIDTH = 500
+_ROWS_A_BLOCK = 8_192
+
+
+class FunctionClass(Protocol):
+    """What the minimax learners take as class of w, of Q and of the discriminator."""
+
+    @property
+    def default_folds(self) -> int:
+        """Cross-fitting folds when none are asked for."""
+        ...
+
+    @abstractmethod
+    def default_ridge(self, rows: float) -> float:
+        """Penalty of a fit on so many rows where none is asked for."""
+        ...
+
+    @abstractmethod
+    def basis(self, steps: Steps, weights: Floats, seed: int) -> Basis:
+        """The basis on these steps; `weights` (M,) is positive on the rows to learn from."""
+        ...
+
+
+class Basis(ABC):
+    """Basis functions phi(s, a), those of action a in the columns `columns[a]`; the first of them is 1.
+
+    Attributes:
+        columns: of each action. normed: (D,) whether the function counts in the norm; constants do not.
+    """
+
+    def __init__(self, widths: list[int]) -> None:
+        ends = np.cumsum([0, *widths])
+        self.columns = [slice(int(start), int(stop)) for start, stop in pairwise(ends)]
+        self.normed = np.ones(int(ends[-1]), np.bool_)
+        self.normed[ends[:-1]] = False
+        if self.size > _MOST_FUNCTIONS:
+            raise DataError(
+                f"features: {self.size} basis functions (features times actions) are too many to solve for; pass fewer features, "
+                "or use TabularQ for Q."
+            )
+
+    @property
+    def size(self) -> int:
+        return len(self.normed)
+
+    @abstractmethod
+    def prepare(self, observations: NDArray[Any]) -> Floats:
+        """(K, d) what `of_action` needs of the observations, made once for all actions."""
+
+    @abstractmethod
+    def of_action(self, prepared: Floats, action: int) -> Floats:
+        """(K, width of the action) its basis functions."""
+
+    @abstractmethod
+    def support(self, gram: Floats) -> Support:
+        """Where (s, a) lies within what rows with this (D, D) sum of phi phi' tell about."""
+
+    def logged(self, observations: NDArray[Any], actions: Ints) -> Floats:
+        """(K, D) phi(s, a)."""
+        out = np.zeros((len(actions), self.size))
+        prepared = self.prepare(observations)
+        for action in map(int, np.unique(actions)):
+            rows = np.flatnonzero(actions == action)
+            out[rows, self.columns[action]] = self.of_action(prepared[rows], action)
+        return out
+
+    def mean(self, observations: NDArray[Any], probabilities: Floats) -> Floats:
+        """(K, D) sum_a p(a|s) phi(s, a), the p (K, A) any numbers."""
+        out = np.zeros((len(observations), self.size))
+        prepared = self.prepare(observations)
+        for action, columns in enumerate(self.columns):
+            rows = np.flatnonzero(probabilities[:, action])
+            out[rows, columns] = probabilities[rows, action, None] * self.of_action(prepared[rows], action)
+        return out
+
+    def values(self, observations: NDArray[Any], coefficients: Floats) -> Floats:
+        """(K, A) f(s, a) of every action, its coefficients (K, D) or (D,)."""
+        prepared = self.prepare(observations)
+        out = np.empty((len(observations), len(self.columns)))
+        for action, columns in enumerate(self.columns):
+            out[:, action] = np.sum(self.of_action(prepared, action) * coefficients[..., columns], axis=1)
+        return out
+
+
+class Support:
+    """Whether (s, a) lies in the span of the rows that a fit has seen.
+
+    Args:
+        basis: of the functions.
+        unseen: for each action, (width, k) orthonormal directions that no row has.
+    """
+
+    def __init__(self, basis: Basis, unseen: list[Floats]) -> None:
+        self._basis, self._unseen = basis, unseen
+
+    def at(self, observations: NDArray[Any]) -> Bools:
+        """(K, A)."""
+        out = np.ones((len(observations), len(self._unseen)), np.bool_)
+        prepared = self._basis.prepare(observations)
+        for action, directions in enumerate(self._unseen):
+            if directions.shape[1]:
+                points = self._basis.of_action(prepared, action)
+                out[:, action] = np.linalg.norm(points @ directions, axis=1) <= _OUTSIDE * np.linalg.norm(points, axis=1)
+        return out
+
+
+class Standardized:
+    """Features less their mean over the logged steps, divided by their standard deviation."""
+
+    def __init__(self, features: Features | None, steps: Steps) -> None:
+        self._features = steps.data.features if features is None else features
+        raw = self._raw(steps.observations)
+        self._center = raw.mean(axis=0)
+        spread = raw.std(axis=0)
+        self._scale = np.where(spread > 0, spread, 1.0)
+
+    def _raw(self, observations: NDArray[Any]) -> Floats:
+        raw = np.asarray(self._features(observations), dtype=np.float64)
+        if raw.ndim != 2 or len(raw) != len(observations):
+            raise DataError(
+                f"features: gave shape {raw.shape} for {len(observations)} observations, expected ({len(observations)}, d)."
+            )
+        return raw
+
+    @property
+    def width(self) -> int:
+        return len(self._center)
+
+    def at(self, observations: NDArray[Any]) -> Floats:
+        """(K, d)."""
+        return np.asarray((self._raw(observations) - self._center) / self._scale)
+
+
+@dataclass(frozen=True)
+class LinearClass:
+    """f(s, a) = beta_a' (1, x(s)), x standardised: the features, each times an indicator of the action, and an intercept.
+
+    One-hot states (the default of tabular data without state features) make it the class of all functions of (s, a). Its norm
+    is that of the coefficients of the standardised features.
+
+    Args:
+        features: maps observations (K, ...) to x (K, d); None is the data's own features.
+
+    Example:
+        >>> import causalrl as crl
+        >>> data = crl.Trajectories.from_arrays([0, 1, 0, 1], [1, 0, 0, 1], [0.0, 2.0, 1.0, 4.0], [0, 2, 3, 4])
+        >>> goal = crl.PolicyValue(crl.TabularPolicy([[0.0, 1.0], [1.0, 0.0]]), discount=0.5)
+        >>> round(crl.DirectMethod(crl.MinimaxQ(LinearClass())).estimate(data, goal).value, 6)
+        1.333333
+    """
+
+    features: Features | None = None
+    default_folds: int = field(default=1, init=False, repr=False)
+
+    def default_ridge(self, rows: float) -> float:
+        return 0.0
+
+    def basis(self, steps: Steps, weights: Floats, seed: int) -> Basis:
+        standardized = Standardized(self.features, steps)
+        return _LinearBasis(standardized, steps.data.n_actions)
+
+
+class _LinearBasis(Basis):
+    def __init__(self, standardized: Standardized, n_actions: int) -> None:
+        super().__init__([1 + standardized.width] * n_actions)
+        self._standardized = standardized
+
+    def prepare(self, observations: NDArray[Any]) -> Floats:
+        return np.column_stack([np.ones(len(observations)), self._standardized.at(observations)])
+
+    def of_action(self, prepared: Floats, action: int) -> Floats:
+        return prepared
+
+    def support(self, gram: Floats) -> Support:
+        unseen = []
+        for columns in self.columns:
+            values, vectors = np.linalg.eigh(gram[columns, columns])
+            unseen.append(vectors[:, values <= _RANK * values[-1]])
+        return Support(self, unseen)
+
+
+@dataclass(frozen=True)
+class KernelClass:
+    """The space of the kernel 1[a = a'] exp(-|x - x'|^2 / (2 h^2)), x the standardised features, and a constant for each action.
+
+    Landmarks are drawn from the distinct logged (x, a), the same number for every logged action; an action with fewer gives
+    all of them.
+
+    Args:
+        bandwidth: h, in standard deviations of the features; None is the median distance of 500 distinct logged observations.
+        landmarks: how many in all; the fit costs their square times the steps.
+
+    Raises:
+        DataError: for a bandwidth of 0 or fewer landmarks than logged actions.
+
+    Example:
+        >>> import numpy as np, causalrl as crl
+        >>> x = np.linspace(-1, 1, 200)[:, None]
+        >>> study = crl.Trajectories.from_cross_section(x, np.arange(200) % 2, np.sin(3 * x[:, 0]) + np.arange(200) % 2)
+        >>> round(crl.GFormula(crl.MinimaxQ(KernelClass())).estimate(study, crl.ATE()).value, 1)
+        1.0
+    """
+
+    bandwidth: float | None = None
+    landmarks: int = 200
+    default_folds: int = field(default=5, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        whole_number("landmarks", self.landmarks, 1)
+        if self.bandwidth is not None and number("bandwidth", self.bandwidth, 0.0) == 0:
+            raise DataError("bandwidth: 0; pass a positive number of standard deviations, or None for the median distance.")
+
+    def default_ridge(self, rows: float) -> float:
+        return RIDGE_PER_ROW / rows
+
+    def basis(self, steps: Steps, weights: Floats, seed: int) -> Basis:
+        standardized = Standardized(None, steps)
+        used = weights > 0
+        rng = np.random.default_rng(derive_seed(seed, "landmarks"))
+        observations, actions = steps.observations[used], steps.actions[used]
+        quota = self.landmarks // len(np.unique(actions))
+        if quota == 0:
+            raise DataError(f"landmarks: {self.landmarks} for {len(np.unique(actions))} logged actions; pass at least one each.")
+        landmarks = [
+            _some(np.unique(observations[actions == a], axis=0), quota, rng) if (actions == a).any() else observations[:0]
+            for a in range(steps.data.n_actions)
+        ]
+        bandwidth = self.bandwidth
+        if bandwidth is None:
+            bandwidth = _median_distance(standardized.at(_some(np.unique(observations, axis=0), _FOR_BANDWIDTH, rng)))
+        return _KernelBasis(standardized, [standardized.at(points) for points in landmarks], bandwidth)
+
+
+RIDGE_PER_ROW = 1e-2
+"""Default penalty of a kernel fit, times the rows; see `MinimaxQ`."""
+
+
+def _some(points: NDArray[Any], count: int, rng: np.random.Generator) -> NDArray[Any]:
+    """At most so many of some points."""
+    return points[np.sort(rng.permutation(len(points))[:count])]
+
+
+def _median_distance(points: Floats) -> float:
+    """Of the pairs of distinct points; 1 where there is no pair."""
+    distances = np.sqrt(_square_distances(points, points)[np.triu_indices(len(points), 1)])
+    positive = distances[distances > 0]
+    return float(np.median(positive)) if len(positive) else 1.0
+
+
+def _square_distances(x: Floats, z: Floats) -> Floats:
+    squares = (x**2).sum(axis=1)[:, None] + (z**2).sum(axis=1) - 2 * x @ z.T
+    return np.asarray(np.maximum(squares, 0.0))
+
+
+class _KernelBasis(Basis):
+    def __init__(self, standardized: Standardized, landmarks: list[Floats], bandwidth: float) -> None:
+        self._standardized, self._landmarks, self._bandwidth = standardized, landmarks, bandwidth
+        self._whiten = [_inverse_root(self._kernel(points, points)) for points in landmarks]
+        super().__init__([1 + root.shape[1] for root in self._whiten])
+
+    def _kernel(self, x: Floats, z: Floats) -> Floats:
+        return np.asarray(np.exp(_square_distances(x, z) / (-2 * self._bandwidth**2)))
+
+    def prepare(self, observations: NDArray[Any]) -> Floats:
+        return self._standardized.at(observations)
+
+    def of_action(self, prepared: Floats, action: int) -> Floats:
+        smooth = self._kernel(prepared, self._landmarks[action]) @ self._whiten[action]
+        return np.column_stack([np.ones(len(prepared)), smooth])
+
+    def support(self, gram: Floats) -> Support:
+        """Of actions alone: a kernel speaks about every x near the logged ones."""
+        logged = [gram[columns, columns][0, 0] > 0 for columns in self.columns]
+        widths = [columns.stop - columns.start for columns in self.columns]
+        return Support(self, [np.empty((w, 0)) if seen else np.eye(w) for w, seen in zip(widths, logged, strict=True)])
+
+
+def _inverse_root(gram: Floats) -> Floats:
+    """(m, k) R with R'KR = 1, directions of K below a share of its largest left out."""
+    if not len(gram):
+        return np.empty((0, 0))
+    values, vectors = np.linalg.eigh(gram)
+    kept = values > _RANK * values[-1]
+    return np.asarray(vectors[:, kept] / np.sqrt(values[kept]))
+
+
+def blocks(rows: Ints) -> Iterator[Ints]:
+    """The rows in pieces, so that memory does not grow with them."""
+    for start in range(0, len(rows), _ROWS_A_BLOCK):
+        yield rows[start : start + _ROWS_A_BLOCK]
