@@ -22,10 +22,10 @@ from causalrl.errors import DataError
 from causalrl.kernels.rng import derive_seed
 from causalrl.nuisances.linear import Features
 
-_RANK = 1e-10
-"""Directions whose mean square is below this share of the largest one's count as absent."""
 _OUTSIDE = 1e-6
 """A point with more than this share of its length outside the span of logged points is off their support."""
+_FLAT = 1e-10
+"""Directions of a kernel matrix below this share of its largest are left out."""
 _MOST_FUNCTIONS = 5_000
 _FOR_BANDWIDTH = 500
 _ROWS_A_BLOCK = 8_192
@@ -204,7 +204,7 @@ class _LinearBasis(Basis):
         unseen = []
         for columns in self.columns:
             values, vectors = np.linalg.eigh(gram[columns, columns])
-            unseen.append(vectors[:, values <= _RANK * values[-1]])
+            unseen.append(vectors[:, values <= _OUTSIDE**2 * values[-1]])
         return Support(self, unseen)
 
 
@@ -305,11 +305,11 @@ class _KernelBasis(Basis):
 
 
 def _inverse_root(gram: Floats) -> Floats:
-    """(m, k) R with R'KR = 1, directions of K below a share of its largest left out."""
+    """(m, k) R with R'KR = 1, its flat directions left out."""
     if not len(gram):
         return np.empty((0, 0))
     values, vectors = np.linalg.eigh(gram)
-    kept = values > _RANK * values[-1]
+    kept = values > _FLAT * values[-1]
     return np.asarray(vectors[:, kept] / np.sqrt(values[kept]))
 
 
