@@ -25,7 +25,9 @@ class EmpiricalMDP:
     """The best policy of the maximum-likelihood Markov decision process of the logged transitions, pooled over time.
 
     Policy iteration without a horizon, backward induction with one. By default only logged actions are chosen, so that what
-    is said about the others never makes one attractive.
+    is said about the others never makes one attractive. A few lucky counts still do: with 5,000 records of the sepsis simulator
+    (v2, physician at epsilon 0.3, discount 0.99) the plan is worth .09 at `min_count=1` and .68 at 20, while the model says
+    .87 and .75.
 
     Sources: Puterman (1994), Markov Decision Processes, chapters 4 and 6; the least count of an action: Komorowski et al.
     (2018), The Artificial Intelligence Clinician; the rule for decisions never seen and pseudo-counts: Oberst & Sontag (2019).

@@ -9,7 +9,7 @@ import numpy as np
 from causalrl.errors import EstimandError
 from causalrl.nuisances.model import Absorb, CountModel, Decisions, UnseenRule
 from causalrl.nuisances.tabular import ConstantValue, StateMean, TabularQ, TabularQFunction
-from causalrl.nuisances.value import QFunction, StartRefit, ValueProblem
+from causalrl.nuisances.value import DifferencesRefit, QFunction, StartRefit, ValueProblem
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,15 @@ class ModelBased:
 
     def start_refit(self, problem: ValueProblem) -> StartRefit:
         """That of `TabularQ` under the same rule: the same equations, solved in a kernel."""
-        rule = ConstantValue(self.unseen.value) if isinstance(self.unseen, Absorb) else self.unseen
-        return TabularQ(unseen=rule).start_refit(problem)
+        return self._counted.start_refit(problem)
+
+    def differences_refit(self, problem: ValueProblem) -> DifferencesRefit:
+        """That of `TabularQ` under the same rule."""
+        return self._counted.differences_refit(problem)
+
+    @property
+    def _counted(self) -> TabularQ:
+        return TabularQ(unseen=ConstantValue(self.unseen.value) if isinstance(self.unseen, Absorb) else self.unseen)
 
 
 def check_rule(unseen: object) -> None:
