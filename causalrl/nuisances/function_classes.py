@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrl.checks import Bools, Floats, Ints, number, whole_number
+from causalrl.checks import Bools, Floats, Ints, check_finite, number, whole_number
 from causalrl.data import Steps
 from causalrl.errors import DataError
 from causalrl.kernels.rng import derive_seed
@@ -65,7 +65,7 @@ class Basis(ABC):
         if self.size > _MOST_FUNCTIONS:
             raise DataError(
                 f"features: {self.size} basis functions (features times actions) are too many to solve for; pass fewer features, "
-                "or use TabularQ for Q."
+                "or use TabularQ and TabularRatio."
             )
 
     @property
@@ -149,6 +149,7 @@ class Standardized:
             raise DataError(
                 f"features: gave shape {raw.shape} for {len(observations)} observations, expected ({len(observations)}, d)."
             )
+        check_finite("features", raw)
         return raw
 
     @property

@@ -19,6 +19,7 @@ from causalrl.diagnostics.record import Note
 from causalrl.errors import ConvergenceWarning, EstimandError
 from causalrl.nuisances.function_classes import Basis, FunctionClass, LinearClass, blocks
 from causalrl.nuisances.linear import _horizon, _require_logged
+from causalrl.nuisances.ratio import RatioProblem
 from causalrl.nuisances.value import QFunction, ValueProblem
 
 _RANK = 1e-11
@@ -79,7 +80,7 @@ def least_violation(
 
 def _shortest(system: Floats, moments: Floats, scale: float) -> tuple[Floats, int, Floats, float]:
     """Least squares: the shortest solution, the rank, a basis of what is left free, and the smallest singular value in use."""
-    u, singular, vt = np.linalg.svd(system)
+    u, singular, vt = np.linalg.svd(system, full_matrices=system.shape[0] < system.shape[1])
     rank = int(np.sum(singular > _RANK * scale))
     solution = vt[:rank].T @ ((u[:, :rank].T @ moments) / singular[:rank])
     return solution, rank, vt[rank:].T, float(singular[:rank].min(initial=np.inf))
@@ -111,7 +112,7 @@ class Minimax:
     def default_folds(self) -> int:
         return self.functions.default_folds
 
-    def bases(self, problem: Any) -> tuple[Basis, Basis]:
+    def bases(self, problem: RatioProblem | ValueProblem) -> tuple[Basis, Basis]:
         """Of the class and of the discriminator."""
         made = self.functions.basis(problem.steps, problem.weights, problem.seed)
         if self.discriminator is None or self.discriminator == self.functions:

@@ -208,7 +208,8 @@ def _stationary(model: MinimaxRatio, problem: RatioProblem) -> DensityRatio:
     weights, notes = fit.solve(system, start.moments)
     ratio = _StationaryRatio(problem, weights)
     later = _Mass.after(problem, steps.known, ratio).arrive(fit, problem, 0)
-    ratio.notes = notes + _lost_note((start.lost + later.lost) / (start.total + later.total))
+    lost = (start.lost + later.lost) / (start.total + later.total)
+    ratio.lost_mass, ratio.notes = np.array([lost]), notes + _lost_note(lost)
     return ratio
 
 
