@@ -14,12 +14,17 @@ _PUBLIC = {
     "inference.wald": ["Wald"],
     "inference.bootstrap": ["PercentileBootstrap", "RefitBootstrap", "StudentizedBootstrap"],
     "nuisances.behavior": ["KnownPropensity", "Logged"],
+    "nuisances.calibrated": ["Calibrated"],
     "nuisances.counts": ["Counts"],
     "nuisances.logit": ["Logit"],
     "nuisances.value": ["KnownQ"],
+    "nuisances.ratio": ["CumulativeWeights", "KnownRatio"],
+    "nuisances.marginal_linear": ["LinearRatio"],
+    "nuisances.marginal_tabular": ["TabularRatio"],
     "nuisances.tabular": ["ConstantValue", "StateMean", "TabularQ"],
     "nuisances.linear": ["LinearQ"],
-    "nuisances.function_classes": ["KernelClass", "LinearClass"],
+    "nuisances.function_classes": ["LinearClass"],
+    "nuisances.kernel_class": ["KernelClass"],
     "nuisances.minimax": ["MinimaxQ"],
     "nuisances.minimax_ratio": ["MinimaxRatio"],
     "nuisances.model": ["Absorb"],
@@ -31,7 +36,8 @@ _PUBLIC = {
     "estimators.direct": ["DirectMethod"],
     "estimators.doubly_robust": ["DR", "WDR"],
     "estimators.magic": ["MAGIC"],
-    "estimators.names": ["AIPW", "FQE", "GFormula", "IPW", "SLearner", "TLearner"],
+    "estimators.marginal": ["DRL", "MIS"],
+    "estimators.names": ["AIPW", "FQE", "GFormula", "IPW", "MQL", "MWL", "RIS", "SLearner", "TLearner"],
     "evaluation": ["Evaluation", "evaluate"],
     "replication": ["Replication", "replicate"],
 }
@@ -60,9 +66,14 @@ if TYPE_CHECKING:
     from causalrl.estimators.doubly_robust import DR as DR
     from causalrl.estimators.doubly_robust import WDR as WDR
     from causalrl.estimators.magic import MAGIC as MAGIC
+    from causalrl.estimators.marginal import DRL as DRL
+    from causalrl.estimators.marginal import MIS as MIS
     from causalrl.estimators.names import AIPW as AIPW
     from causalrl.estimators.names import FQE as FQE
     from causalrl.estimators.names import IPW as IPW
+    from causalrl.estimators.names import MQL as MQL
+    from causalrl.estimators.names import MWL as MWL
+    from causalrl.estimators.names import RIS as RIS
     from causalrl.estimators.names import GFormula as GFormula
     from causalrl.estimators.names import SLearner as SLearner
     from causalrl.estimators.names import TLearner as TLearner
@@ -80,15 +91,20 @@ if TYPE_CHECKING:
     from causalrl.inference.wald import Wald as Wald
     from causalrl.nuisances.behavior import KnownPropensity as KnownPropensity
     from causalrl.nuisances.behavior import Logged as Logged
+    from causalrl.nuisances.calibrated import Calibrated as Calibrated
     from causalrl.nuisances.counts import Counts as Counts
-    from causalrl.nuisances.function_classes import KernelClass as KernelClass
     from causalrl.nuisances.function_classes import LinearClass as LinearClass
+    from causalrl.nuisances.kernel_class import KernelClass as KernelClass
     from causalrl.nuisances.linear import LinearQ as LinearQ
     from causalrl.nuisances.logit import Logit as Logit
+    from causalrl.nuisances.marginal_linear import LinearRatio as LinearRatio
+    from causalrl.nuisances.marginal_tabular import TabularRatio as TabularRatio
     from causalrl.nuisances.minimax import MinimaxQ as MinimaxQ
     from causalrl.nuisances.minimax_ratio import MinimaxRatio as MinimaxRatio
     from causalrl.nuisances.model import Absorb as Absorb
     from causalrl.nuisances.model_based import ModelBased as ModelBased
+    from causalrl.nuisances.ratio import CumulativeWeights as CumulativeWeights
+    from causalrl.nuisances.ratio import KnownRatio as KnownRatio
     from causalrl.nuisances.regression import PerAction as PerAction
     from causalrl.nuisances.regression import Pooled as Pooled
     from causalrl.nuisances.tabular import ConstantValue as ConstantValue
