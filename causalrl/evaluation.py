@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -13,11 +13,13 @@ import numpy as np
 
 from causalrl.data import Trajectories
 from causalrl.errors import DataError, EstimandError, IntervalError, MismatchError
-from causalrl.estimands import ATE, CATE, Estimand, EstimandLike, PolicyValue, as_estimand
+from causalrl.estimands import ATE, CATE, Contrast, Estimand, EstimandLike, PolicyValue, as_estimand
 from causalrl.estimate import Estimate
 from causalrl.estimators.base import Estimator, FittedEstimator
+from causalrl.inference.base import IntervalMethod
+from causalrl.inference.bootstrap import prepare
 from causalrl.nuisances.crossfit import Nuisances
-from causalrl.policies import PolicyLike
+from causalrl.policies import Policy, PolicyLike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +50,8 @@ class Evaluation:
     Attributes:
         frame: one row a pair, with columns `COLUMNS`, and `TRUTH_COLUMNS` where the truth is known. A failed pair has its
             error in `failure` (else missing) and missing numbers.
-        estimates: the estimates by (policy, estimator), without the failed pairs.
+        estimates: the estimates by (policy, estimator), without the failed pairs; each is made anew, to the last bit, where it is
+            asked for, so that a table of many policies does not hold the moments of all.
     """
 
     frame: pd.DataFrame
@@ -85,6 +88,8 @@ def evaluate(
     discount: float = 1.0,
     horizon: int | None = None,
     truth: Truth | None = None,
+    level: float = 0.95,
+    method: IntervalMethod | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Estimate every policy with every estimator; nuisances, weights and resampling draws are shared.
@@ -94,6 +99,7 @@ def evaluate(
         policies: policies or estimands, by name or in a list; discount and horizon apply to bare policies.
         estimators: by name or in a list.
         truth: a simulator, or the true value by policy name.
+        level, method: of the intervals; None is each estimator's default method.
         seed: root of every random number.
 
     Returns:
@@ -111,14 +117,16 @@ def evaluate(
     recipes = named_estimators(estimators)
     truths = {name: true_value(truth, name, goal) for name, goal in goals.items()} if truth is not None else None
     nuisances = Nuisances(data, seed)
-    rows, estimates = [], {}
-    for policy, goal in goals.items():
-        for name, estimator in recipes.items():
-            row, estimate = _row(FittedEstimator(estimator, nuisances), goal)
-            rows.append({"policy": policy, "estimator": name, **row})
-            if estimate is not None:
-                estimates[policy, name] = estimate
+    last_use = {id(policy): name for name, goal in goals.items() for policy in _policies(goal)}
+    rows = []
+    for name, goal in goals.items():
+        rows += [{"policy": name, **row} for row in _rows(nuisances, goal, recipes, level, method)]
+        for policy in _policies(goal):
+            if last_use[id(policy)] == name:
+                nuisances.forget(policy)
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"warnings": "string", "failure": "string"})
+    found = frame.loc[frame["failure"].isna(), ["policy", "estimator"]].itertuples(index=False, name=None)
+    estimates = _Estimates(nuisances, goals, recipes, tuple(found))
     if truths is not None:
         frame["truth"] = frame["policy"].map(truths)
         frame["error"] = frame["value"] - frame["truth"]
@@ -127,28 +135,81 @@ def evaluate(
     return Evaluation(frame, estimates)
 
 
-def _row(fitted: FittedEstimator, goal: Estimand) -> tuple[dict[str, Any], Estimate | None]:
-    """One row of numbers; an error becomes the row's `failure`, a missing interval one of its warnings."""
-    row: dict[str, Any] = dict.fromkeys(("value", "stderr", "low", "high", "ess", "max_weight"), np.nan)
-    row |= {"warnings": "", "failure": None}
-    start = time.perf_counter()
-    estimate = None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            estimate = fitted.estimate(goal)
-        texts = list(estimate.diagnostics["warnings"])
-        row |= {key: _number(estimate.diagnostics[key]) for key in ("ess", "max_weight")}
-        row["value"] = estimate.value
+@dataclass(frozen=True, eq=False)
+class _Estimates(Mapping[tuple[str, str], Estimate]):
+    """Estimates by (policy, estimator), made where they are asked for."""
+
+    nuisances: Nuisances
+    goals: Mapping[str, Estimand]
+    recipes: Mapping[str, Estimator]
+    pairs: tuple[tuple[str, str], ...]
+
+    def __getitem__(self, pair: tuple[str, str]) -> Estimate:
+        if pair not in self.pairs:
+            raise KeyError(f"{pair!r}; there are {', '.join(map(str, self.pairs))}")
+        return _quietly(FittedEstimator(self.recipes[pair[1]], self.nuisances), self.goals[pair[0]])
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+
+def _quietly(fitted: FittedEstimator, goal: Estimand) -> Estimate:
+    """An estimate whose warnings are in its diagnostics alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return fitted.estimate(goal)
+
+
+def _policies(goal: Estimand) -> list[Policy]:
+    """Those that an estimand compares."""
+    if isinstance(goal, PolicyValue):
+        return [goal.policy]
+    contrast = goal.contrast() if isinstance(goal, ATE) else goal
+    return [contrast.policy.policy, contrast.reference.policy] if isinstance(contrast, Contrast) else []
+
+
+def _rows(
+    nuisances: Nuisances, goal: Estimand, recipes: Mapping[str, Estimator], level: float, method: IntervalMethod | None
+) -> list[dict[str, Any]]:
+    """One row an estimator; all intervals of one bootstrap come from one draw."""
+    rows, estimates = [], {}
+    for name, estimator in recipes.items():
+        row: dict[str, Any] = dict.fromkeys(("value", "stderr", "low", "high", "ess", "max_weight"), np.nan)
+        row |= {"estimator": name, "warnings": "", "failure": None}
+        start = time.perf_counter()
         try:
-            interval = estimate.interval()
-            row |= {"stderr": estimate.stderr, "low": interval.low, "high": interval.high}
-        except IntervalError as error:
-            texts.append(f"IntervalError: {error}")
-        row["warnings"] = "; ".join(texts)
-    except ValueError as error:
-        row["failure"] = f"{type(error).__name__}: {error}"
-    return row | {"seconds": time.perf_counter() - start}, estimate
+            estimates[name] = estimate = _quietly(FittedEstimator(estimator, nuisances), goal)
+            row |= {key: _number(estimate.diagnostics[key]) for key in ("ess", "max_weight")}
+            row["value"] = estimate.value
+        except ValueError as error:
+            row["failure"] = f"{type(error).__name__}: {error}"
+        rows.append(row | {"seconds": time.perf_counter() - start})
+    start = time.perf_counter()
+    if method is not None:
+        prepare([estimate.evidence for estimate in estimates.values()], method)
+    shared = (time.perf_counter() - start) / max(len(estimates), 1)
+    for row in rows:
+        if row["estimator"] in estimates:
+            start = time.perf_counter()
+            row |= _interval(estimates[row["estimator"]], level, method)
+            row["seconds"] += shared + time.perf_counter() - start
+    return rows
+
+
+def _interval(estimate: Estimate, level: float, method: IntervalMethod | None) -> dict[str, Any]:
+    """Standard error and limits; an interval that does not exist is one of the warnings."""
+    texts = list(estimate.diagnostics["warnings"])
+    limits: dict[str, Any] = {}
+    try:
+        chosen = estimate.default_method if method is None else method
+        interval = estimate.interval(level, method=chosen)
+        limits = {"stderr": chosen.stderr(estimate.evidence), "low": interval.low, "high": interval.high}
+    except IntervalError as error:
+        texts.append(f"IntervalError: {error}")
+    return limits | {"warnings": "; ".join(texts)}
 
 
 def _number(value: float | None) -> float:
