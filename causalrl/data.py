@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -229,6 +229,46 @@ class Trajectories:
         from causalrl.adapters.frames import read_frame
 
         return cls.from_arrays(**read_frame(frame, id, time, action, reward, observations, end, propensities, cluster))
+
+    @classmethod
+    def from_episodes(
+        cls,
+        episodes: Iterable[Any],
+        *,
+        n_actions: int | None = None,
+        n_states: int | None = None,
+        state_features: ArrayLike | None = None,
+        feature_names: Sequence[str] | None = None,
+    ) -> Trajectories:
+        """Build from episodes, each a mapping, or an object with attributes, that holds its own arrays.
+
+        Fields of an episode: `observations` (T rows, or T + 1 with the one after the last step), `actions` and `rewards` (T);
+        `terminated` and `truncated`, as one flag or T of which the last counts, or instead an `end`; and, in all episodes or in
+        none, `behavior_probabilities`, `id`, `cluster`. A record that is not terminated counts as truncated.
+
+        Args:
+            episodes: the episodes, in the order of the trajectories.
+            n_actions, n_states, state_features, feature_names: as in the class.
+
+        Raises:
+            DataError: naming the episode and the field, for example for a flag before the last step.
+
+        Example:
+            >>> import causalrl as crl
+            >>> stay = {"observations": [3, 4, 1], "actions": [0, 1], "rewards": [0.0, 1.0], "terminated": False}
+            >>> data = crl.Trajectories.from_episodes([stay, {**stay, "terminated": [False, True]}])
+            >>> data.end, data.final_observations
+            (array([1, 0]), array([1, 1]))
+        """
+        from causalrl.adapters.episodes import read_episodes
+
+        return cls.from_arrays(
+            **read_episodes(episodes),
+            n_actions=n_actions,
+            n_states=n_states,
+            state_features=state_features,
+            feature_names=feature_names,
+        )
 
     def __post_init__(self) -> None:
         for item in fields(self):

@@ -1,7 +1,17 @@
-"""Learning policies from logged data: planning in the count model, and fitted Q-iteration."""
+"""Learning policies from logged data: planning in the count model, fitted Q-iteration, and d3rlpy's algorithms."""
 
+from causalrl.learning.deep import DeepLearner, TrainedNetwork
 from causalrl.learning.empirical import EmpiricalMDP, PlannedMDP
 from causalrl.learning.fitted import FittedQ, FittedQIteration, GreedyPolicy
 from causalrl.learning.pseudo_counts import TerminalPseudoCounts
 
-__all__ = ["EmpiricalMDP", "FittedQ", "FittedQIteration", "GreedyPolicy", "PlannedMDP", "TerminalPseudoCounts"]
+__all__ = [
+    "DeepLearner",
+    "EmpiricalMDP",
+    "FittedQ",
+    "FittedQIteration",
+    "GreedyPolicy",
+    "PlannedMDP",
+    "TerminalPseudoCounts",
+    "TrainedNetwork",
+]
