@@ -16,7 +16,6 @@ from causalrl.diagnostics.record import Note
 from causalrl.nuisances.behavior import BehaviorFit, BehaviorModel, LoggedFit
 from causalrl.nuisances.value import Target
 
-
 _BLOCK = 1 << 17
 
 
@@ -158,3 +157,17 @@ class Values:
     def diagnostics(self) -> dict[str, Any]:
         """What is known about the fit of Q, by diagnostic key."""
         return {"bellman_residual": self.residual, "convergence": self.trace or None}
+
+
+@dataclass(frozen=True, eq=False)
+class MarginalWeights:
+    """Marginal importance weights along the logged steps, cross-fitted or not.
+
+    Attributes:
+        m: (M,) see `DensityRatio`. folds: how many fits. lost_mass: see `diagnostics`; the mean over the fits.
+    """
+
+    m: Floats
+    notes: list[Note]
+    folds: int
+    lost_mass: Floats | None

@@ -11,15 +11,18 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrl.checks import Floats, Ints
+from causalrl.checks import Bools, Floats, Ints
 from causalrl.data import Trajectories
 from causalrl.diagnostics.record import Note
 from causalrl.errors import ConvergenceWarning, EstimandError
 from causalrl.kernels.rng import derive_seed
-from causalrl.nuisances.value import QFunction, ValueProblem, expected_value
+from causalrl.nuisances.records import blocks
+from causalrl.nuisances.value import QFunction, ValueProblem, distinct, expected_value
 
 _TOLERANCE = 1e-4
 """A stationary Q has converged when it is about this share of the largest target from its fixed point."""
+_DIVERGED = 1e50
+"""Targets of so many times the largest reward have no limit; their squares are still numbers."""
 
 
 def seeded_clone(learner: Any, seed: int) -> Any:
@@ -84,11 +87,28 @@ class RegressionQ(ABC):
 
     def fit(self, problem: ValueProblem) -> QFunction:
         _require_regressor(self.regressor)
-        return _fit_by_iteration(problem, self.max_iterations, self._fit_once)
+        return _Iteration(problem, self._regression).fit(self.max_iterations)
 
     @abstractmethod
-    def _fit_once(self, data: Trajectories, observations: NDArray[Any], actions: Ints, targets: Floats, seed: int) -> Layer:
-        """Regress the targets (K,) once."""
+    def _regression(self, features: Floats, actions: Ints, n_actions: int) -> Regression:
+        """The regression on these decisions: features (K, d), actions (K,)."""
+
+
+class Layer(Protocol):
+    """A fitted regression of Q."""
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """Warnings of the fit."""
+        ...
+
+    def __call__(self, features: Floats, wanted: Bools) -> Floats:
+        """(K, A) at features (K, d); NaN where not wanted (K, A), or where there is nothing to tell it from."""
+        ...
+
+
+Regression = Callable[[Floats, int], Layer]
+"""Regresses targets (K,) on the decisions that it was made for, with a seed."""
 
 
 @dataclass(frozen=True)
@@ -107,29 +127,31 @@ class PerAction(RegressionQ):
         2.0
     """
 
-    def _fit_once(
-        self, data: Trajectories, observations: NDArray[Any], actions: Ints, targets: Floats, seed: int
-    ) -> _PerActionFit:
-        features = data.features(observations)
-        fits = {
-            a: fit_noting(seeded_clone(self.regressor, derive_seed(seed, a)), features[actions == a], targets[actions == a])
-            for a in map(int, np.unique(actions))
-        }
-        notes = tuple(note for _, noted in fits.values() for note in noted)
-        return _PerActionFit(data, {a: model for a, (model, _) in fits.items()}, notes)
+    def _regression(self, features: Floats, actions: Ints, n_actions: int) -> Regression:
+        decisions = {a: (actions == a, features[actions == a]) for a in map(int, np.unique(actions))}
+
+        def regress(targets: Floats, seed: int) -> Layer:
+            fits = {
+                a: fit_noting(seeded_clone(self.regressor, derive_seed(seed, a)), own, targets[mine])
+                for a, (mine, own) in decisions.items()
+            }
+            notes = tuple(note for _, noted in fits.values() for note in noted)
+            return _PerActionFit({a: model for a, (model, _) in fits.items()}, notes)
+
+        return regress
 
 
 @dataclass(frozen=True, eq=False)
 class _PerActionFit:
-    data: Trajectories
     models: dict[int, Any]
     notes: tuple[Note, ...]
 
-    def __call__(self, observations: NDArray[Any]) -> Floats:
-        features = self.data.features(observations)
-        out = np.full((len(observations), self.data.n_actions), np.nan)
+    def __call__(self, features: Floats, wanted: Bools) -> Floats:
+        out = np.full(wanted.shape, np.nan)
         for action, model in self.models.items():
-            out[:, action] = model.predict(features)
+            rows = wanted[:, action]
+            if rows.any():
+                out[rows, action] = model.predict(features[rows])
         return out
 
 
@@ -149,91 +171,112 @@ class Pooled(RegressionQ):
         2.0
     """
 
-    def _fit_once(self, data: Trajectories, observations: NDArray[Any], actions: Ints, targets: Floats, seed: int) -> _PooledFit:
-        model, notes = fit_noting(seeded_clone(self.regressor, seed), _with_action(data, observations, actions), targets)
-        return _PooledFit(data, model, notes)
+    def _regression(self, features: Floats, actions: Ints, n_actions: int) -> Regression:
+        design = _with_action(features, actions, n_actions)
+
+        def regress(targets: Floats, seed: int) -> Layer:
+            return _PooledFit(*fit_noting(seeded_clone(self.regressor, seed), design, targets))
+
+        return regress
 
 
 @dataclass(frozen=True, eq=False)
 class _PooledFit:
-    data: Trajectories
     model: Any
     notes: tuple[Note, ...]
 
-    def __call__(self, observations: NDArray[Any]) -> Floats:
-        columns = [
-            self.model.predict(_with_action(self.data, observations, np.full(len(observations), a)))
-            for a in range(self.data.n_actions)
-        ]
-        return np.column_stack(columns)
+    def __call__(self, features: Floats, wanted: Bools) -> Floats:
+        out = np.full(wanted.shape, np.nan)
+        points, actions = np.nonzero(wanted)
+        for some in blocks(np.arange(len(points))):
+            design = _with_action(features[points[some]], actions[some], wanted.shape[1])
+            out[points[some], actions[some]] = self.model.predict(design)
+        return out
 
 
-def _with_action(data: Trajectories, observations: NDArray[Any], actions: Ints) -> Floats:
-    return np.column_stack([data.features(observations), np.eye(data.n_actions)[actions][:, 1:]])
+def _with_action(features: Floats, actions: Ints, n_actions: int) -> Floats:
+    return np.column_stack([features, np.eye(n_actions)[actions][:, 1:]])
 
 
-class Layer(Protocol):
-    """A fitted regression of Q."""
+class _Iteration:
+    """Regressions of r + discount V(s'), backwards over the steps to go, or repeated until the targets settle.
 
-    @property
-    def notes(self) -> tuple[Note, ...]:
-        """Warnings of the fit."""
-        ...
+    The decisions, and the points that follow them, are laid out once; V is predicted once for each state that follows, and only
+    from the actions that the target takes there.
+    """
 
-    def __call__(self, observations: NDArray[Any]) -> Floats:
-        """(K, A)."""
-        ...
+    def __init__(self, problem: ValueProblem, regression: Callable[[Floats, Ints, int], Regression]) -> None:
+        self._problem, self._regression = problem, regression
 
-
-FitOnce = Callable[[Trajectories, NDArray[Any], Ints, Floats, int], Layer]
-
-
-def _fit_by_iteration(problem: ValueProblem, max_iterations: int, fit_once: FitOnce) -> QFunction:
-    """Regress r + discount V(s') backwards over the steps to go, or repeatedly until the targets settle."""
-    steps = problem.steps
-    rows = np.repeat(np.arange(len(steps)), problem.weights.astype(np.int64))
-    last = fit_once(steps.data, steps.observations[rows], steps.actions[rows], steps.rewards[rows], derive_seed(problem.seed, 0))
-    if not problem.sequential:
-        return _LayeredQ([last])
-    rows = rows[steps.known[rows]]
-    there = problem.target.there
-
-    def layer(following: Layer, t: int, stage: int) -> tuple[Layer, Floats]:
-        targets = steps.rewards.copy()
-        policy = problem.target.at(steps.next_observations[there], np.full(int(there.sum()), t + 1))
-        targets[there] += problem.discount * expected_value(following(steps.next_observations[there]), policy)
-        fitted = fit_once(
-            steps.data, steps.observations[rows], steps.actions[rows], targets[rows], derive_seed(problem.seed, stage)
-        )
-        return fitted, targets[rows]
-
-    if problem.horizon is not None:
+    def fit(self, max_iterations: int) -> QFunction:
+        problem, steps = self._problem, self._problem.steps
+        rows = np.repeat(np.arange(len(steps)), problem.weights.astype(np.int64))
+        last = self._on(rows)(steps.rewards[rows], derive_seed(problem.seed, 0))
+        if not problem.sequential:
+            return _LayeredQ(steps.data, [last])
+        if problem.horizon is None:
+            problem.target.times(None)
+        rows = rows[steps.known[rows]]
+        regress, targets_of = self._on(rows), _Targets(problem, rows)
+        if problem.horizon is None:
+            return self._to_fixed_point(last, regress, targets_of, max_iterations)
         layers = [last]
         for t in range(problem.horizon - 2, -1, -1):
-            layers.insert(0, layer(layers[0], t, problem.horizon - 1 - t)[0])
-        return _LayeredQ(layers)
-    if not problem.target.policy.stationary:
-        raise EstimandError(
-            f"policy {problem.target.policy}: depends on time, so that its value needs a horizon; pass horizon=H."
-        )
-    current, previous = last, steps.rewards[rows]
-    change = np.inf
-    for _ in range(max_iterations):
-        current, targets = layer(current, 0, 0)
-        change = float(np.abs(targets - previous).max() / (np.abs(targets).max() or 1.0))
-        previous = targets
-        if change <= _TOLERANCE * max(1 - problem.discount, 0.01):
-            return _LayeredQ([current])
-    text = f"FQE stopped after {max_iterations} regressions with targets still moving by {change:.1e} of the largest."
-    return _LayeredQ([current], (Note(ConvergenceWarning, text),))
+            layers.insert(0, regress(targets_of(layers[0], t + 1), derive_seed(problem.seed, problem.horizon - 1 - t)))
+        return _LayeredQ(steps.data, layers)
+
+    def _on(self, rows: Ints) -> Regression:
+        steps = self._problem.steps
+        return self._regression(steps.data.features(steps.observations[rows]), steps.actions[rows], steps.data.n_actions)
+
+    def _to_fixed_point(self, current: Layer, regress: Regression, targets_of: _Targets, max_iterations: int) -> QFunction:
+        data, previous, changes = self._problem.steps.data, targets_of.rewards, list[float]()
+        for k in range(max_iterations):
+            targets = targets_of(current, 1)
+            largest = float(np.abs(targets).max())
+            if not largest <= _DIVERGED * float(np.abs(targets_of.rewards).max()):
+                text = (
+                    f"FQE diverges: after {k} regressions the targets are {largest:.0e}. Use a finite horizon, or a learner that "
+                    "averages outcomes (TabularQ, trees, forests)."
+                )
+                return _LayeredQ(data, [current], (Note(ConvergenceWarning, text),), tuple(changes))
+            current = regress(targets, derive_seed(self._problem.seed, 0))
+            changes.append(float(np.abs(targets - previous).max()))
+            previous = targets
+            if changes[-1] <= _TOLERANCE * max(1 - self._problem.discount, 0.01) * (largest or 1.0):
+                return _LayeredQ(data, [current], (), tuple(changes))
+        share = changes[-1] / (float(np.abs(previous).max()) or 1.0)
+        text = f"FQE stopped after {max_iterations} regressions with targets still moving by {share:.1e} of the largest."
+        return _LayeredQ(data, [current], (Note(ConvergenceWarning, text),), tuple(changes))
+
+
+class _Targets:
+    """Maps the Q of the next step, and when it is met, to r + discount V(s') of the rows (K,)."""
+
+    def __init__(self, problem: ValueProblem, rows: Ints) -> None:
+        steps = problem.steps
+        self.rewards, self._problem = steps.rewards[rows], problem
+        self._there = problem.target.there[rows]
+        self._points, self._place = distinct(steps.next_observations[rows[self._there]])
+        self._features = steps.data.features(self._points)
+
+    def __call__(self, following: Layer, t: int) -> Floats:
+        targets = self.rewards.copy()
+        if len(self._points):
+            policy = self._problem.target.at(self._points, np.full(len(self._points), t))
+            value = expected_value(following(self._features, policy > 0), policy)
+            targets[self._there] += self._problem.discount * value[self._place]
+        return targets
 
 
 @dataclass(frozen=True, eq=False)
 class _LayeredQ(QFunction):
     """One fitted regression for each time; the last serves all later times."""
 
+    data: Trajectories
     layers: Sequence[Layer]
     trouble: tuple[Note, ...] = ()
+    trace: tuple[float, ...] = ()
 
     @property
     def notes(self) -> tuple[Note, ...]:  # type: ignore[override]
@@ -241,12 +284,10 @@ class _LayeredQ(QFunction):
 
     def q(self, observations: NDArray[Any], time: Ints) -> Floats:
         index = np.minimum(time, len(self.layers) - 1)
-        out: Floats | None = None
+        out = np.empty((len(observations), self.data.n_actions))
         for t in np.unique(index):
             rows = index == t
-            values = self.layers[t](observations[rows])
-            if out is None:
-                out = np.empty((len(observations), values.shape[1]))
-            out[rows] = values
-        assert out is not None
+            points, place = distinct(observations[rows])
+            everything = np.ones((len(points), self.data.n_actions), np.bool_)
+            out[rows] = self.layers[t](self.data.features(points), everything)[place]
         return out

@@ -227,8 +227,8 @@ def expected_value(q: Floats, probabilities: Floats, rows: Ints | None = None) -
         action = int(np.flatnonzero((probabilities[row] > 0) & ~np.isfinite(q[row]))[0])
         named = row if rows is None else rows[row]
         raise EstimandError(
-            f"q: row {named} has no Q for action {action}, which the target takes there, since no logged decision shows it. Use a "
-            "target within the logged actions, or a model that pools actions (Pooled, TabularQ)."
+            f"q: row {named} has no Q for action {action}, which the target takes there, since no logged decision shows it. Use "
+            "a target within the logged actions, or a model that pools actions (Pooled, TabularQ)."
         )
     values: Floats = value
     return values
