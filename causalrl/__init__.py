@@ -29,6 +29,7 @@ _PUBLIC = {
     "nuisances.minimax_ratio": ["MinimaxRatio"],
     "nuisances.model": ["Absorb"],
     "nuisances.model_based": ["ModelBased"],
+    "nuisances.neural": ["NeuralQ"],
     "nuisances.regression": ["PerAction", "Pooled"],
     "estimators": ["ALL"],
     "estimators.base": ["Estimator"],
@@ -40,6 +41,9 @@ _PUBLIC = {
     "estimators.names": ["AIPW", "FQE", "GFormula", "IPW", "MQL", "MWL", "RIS", "SLearner", "TLearner"],
     "evaluation": ["Evaluation", "evaluate"],
     "replication": ["Replication", "replicate"],
+    "adapters.d3rlpy": ["D3RLPolicy", "from_d3rlpy", "to_d3rlpy"],
+    "adapters.gymnasium": ["collect"],
+    "adapters.minari": ["from_minari"],
 }
 _MODULES = ("datasets", "errors", "learning")
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
@@ -49,6 +53,11 @@ if TYPE_CHECKING:
     from causalrl import datasets as datasets
     from causalrl import errors as errors
     from causalrl import learning as learning
+    from causalrl.adapters.d3rlpy import D3RLPolicy as D3RLPolicy
+    from causalrl.adapters.d3rlpy import from_d3rlpy as from_d3rlpy
+    from causalrl.adapters.d3rlpy import to_d3rlpy as to_d3rlpy
+    from causalrl.adapters.gymnasium import collect as collect
+    from causalrl.adapters.minari import from_minari as from_minari
     from causalrl.data import End as End
     from causalrl.data import Trajectories as Trajectories
     from causalrl.derived_policies import Mixture as Mixture
@@ -105,6 +114,7 @@ if TYPE_CHECKING:
     from causalrl.nuisances.model_based import ModelBased as ModelBased
     from causalrl.nuisances.ratio import CumulativeWeights as CumulativeWeights
     from causalrl.nuisances.ratio import KnownRatio as KnownRatio
+    from causalrl.nuisances.neural import NeuralQ as NeuralQ
     from causalrl.nuisances.regression import PerAction as PerAction
     from causalrl.nuisances.regression import Pooled as Pooled
     from causalrl.nuisances.tabular import ConstantValue as ConstantValue

@@ -4,6 +4,7 @@ from causalrl.estimators.base import Estimator
 from causalrl.estimators.direct import DirectMethod
 from causalrl.estimators.doubly_robust import DR, WDR
 from causalrl.estimators.magic import MAGIC
+from causalrl.estimators.marginal import DRL, MIS
 from causalrl.estimators.weighting import IS, PDIS, PDWIS, WIS, OnPolicyMean
 
 ALL: tuple[type[Estimator], ...] = (
@@ -16,4 +17,6 @@ ALL: tuple[type[Estimator], ...] = (
     DR,
     WDR,
     MAGIC,
+    MIS,
+    DRL,
 )

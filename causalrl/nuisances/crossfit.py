@@ -19,7 +19,8 @@ from causalrl.kernels.ragged import cumulative_log_weights
 from causalrl.kernels.rng import derive_seed
 from causalrl.nuisances.behavior import BehaviorFit, BehaviorLike, BehaviorModel, as_behavior
 from causalrl.nuisances.fitted_q import FittedQ
-from causalrl.nuisances.records import FittedBehavior, Fold, Ratios, Values
+from causalrl.nuisances.ratio import RatioModel, RatioProblem
+from causalrl.nuisances.records import FittedBehavior, Fold, MarginalWeights, Ratios, Values
 from causalrl.nuisances.value import Target, ValueModel, ValueProblem
 from causalrl.policies import Policy
 
@@ -84,7 +85,7 @@ class Nuisances:
         """Folds that split clusters at random, the same for every nuisance."""
         return self._once(("folds", count, horizon), lambda: self._make_folds(count, horizon))
 
-    def _count(self, model: BehaviorModel | ValueModel, folds: int | None) -> int:
+    def _count(self, model: BehaviorModel | RatioModel | ValueModel, folds: int | None) -> int:
         if model.known:
             return 1
         return min(model.default_folds, self._n_clusters) if folds is None else folds
@@ -178,6 +179,26 @@ class Nuisances:
         if model.known:
             return values
         return replace(values, notes=_ends_note(steps, pooled=not getattr(model, "by_time", False)) + values.notes)
+
+    def marginal(
+        self, model: RatioModel, target: Target, ratios: Ratios | None, discount: float, folds: int | None
+    ) -> MarginalWeights:
+        """Marginal importance weights of the target along the steps; `folds` None is the model's default.
+
+        Args:
+            ratios: importance ratios, where the model needs them.
+        """
+        steps, count = target.steps, self._count(model, folds)
+        log_ratios, logged = (None, None) if ratios is None else (ratios.log_ratios, ratios.behavior.logged)
+        weights, fits = np.empty(len(steps)), []
+        for fold in self.folds(count, steps.horizon):
+            seed = derive_seed(self.seed, "ratio", fold.index)
+            problem = RatioProblem(target, log_ratios, fold.train, discount, steps.horizon, seed, logged)
+            fits.append(model.fit(problem))
+            weights[fold.test] = fits[-1].at(fold.test)
+        lost = [fit.lost_mass for fit in fits if fit.lost_mass is not None]
+        notes = _ends_note(steps, pooled=not getattr(model, "by_time", True)) + [note for fit in fits for note in fit.notes]
+        return MarginalWeights(weights, notes, count, np.mean(lost, axis=0) if lost else None)
 
     def _step_weights(self, steps: Steps) -> Floats:
         return np.ones(len(steps)) if self.weights is None else self.weights[steps.trajectory]

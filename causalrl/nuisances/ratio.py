@@ -1,14 +1,21 @@
-"""Marginal importance weights: the problem that a density-ratio model is fitted to, and the protocol that it follows."""
+"""Marginal importance weights: the problem that a density-ratio model is fitted to, its protocol, and ratios known beforehand."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from causalrl.checks import Bools, Floats
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from causalrl.checks import Bools, Floats, Ints, check_finite
 from causalrl.data import Steps
 from causalrl.diagnostics.record import Note
+from causalrl.errors import DataError
+from causalrl.kernels.ragged import cumulative_log_weights
 from causalrl.nuisances.value import Target
 
 
@@ -21,6 +28,7 @@ class RatioProblem:
         log_ratios: (M,) log importance ratio of each logged action; None for a model that needs no behaviour policy.
         weights: (M,) of each step in the fit; 0 outside the training folds.
         discount, horizon: of the estimand. seed: for models that draw random numbers.
+        propensities: (M,) behaviour probability of each logged action, where there are log ratios.
     """
 
     target: Target
@@ -29,10 +37,28 @@ class RatioProblem:
     discount: float
     horizon: int | None
     seed: int
+    propensities: Floats | None = None
 
     @property
     def steps(self) -> Steps:
         return self.target.steps
+
+    @cached_property
+    def ratios(self) -> Floats:
+        """(M,) importance ratios."""
+        assert self.log_ratios is not None
+        return np.asarray(np.exp(self.log_ratios))
+
+    @property
+    def known_propensities(self) -> Floats:
+        """(M,) the propensities, of a model that needs them."""
+        assert self.propensities is not None
+        return self.propensities
+
+    @property
+    def numerators(self) -> Floats:
+        """(M,) target probability of each logged action; where the target is the behaviour policy, that of the latter."""
+        return self.ratios * self.known_propensities
 
 
 class DensityRatio(ABC):
@@ -43,7 +69,7 @@ class DensityRatio(ABC):
 
     Attributes:
         notes: warnings that the fit gave rise to.
-        lost_mass: (T,) see `causalrl.diagnostics.record.KEYS`; None where it is not defined.
+        lost_mass: (T,) see `causalrl.diagnostics.record.KEYS`; (1,) where m is the same at all times, None where not defined.
     """
 
     notes: tuple[Note, ...] = ()
@@ -76,3 +102,129 @@ class RatioModel(Protocol):
     def fit(self, problem: RatioProblem) -> DensityRatio:
         """Learn the weights of the problem's target."""
         ...
+
+
+MarginalRefit: TypeAlias = Callable[[Floats, Floats], Floats]
+"""Maps trajectory weights (b, n) and propensities (b, M), or (1, M) where these are known, to the mean (b,) of sum m r, the
+weights m refitted under each row."""
+
+
+@runtime_checkable
+class RefitsValue(Protocol):
+    """A ratio model whose refits under resampling weights share what does not depend on them."""
+
+    @abstractmethod
+    def value_refit(self, problem: RatioProblem) -> MarginalRefit:
+        """The refit of this problem."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class RowRatio(DensityRatio):
+    """Weights (M,) of the steps themselves."""
+
+    weights: Floats
+    lost_mass: Floats | None = None
+    notes: tuple[Note, ...] = ()
+
+    def at(self, rows: Bools) -> Floats:
+        return self.weights[rows]
+
+
+def lost_by_time(problem: RatioProblem, state: Floats, step: Floats, stationary: bool) -> Floats:
+    """(T,), or (1,) for stationary weights: share of the flow into held-out steps that meets an unknown ratio (state < 0).
+
+    Args:
+        step: (M,) what the state ratio (M,) is multiplied by.
+    """
+    steps, held = problem.steps, problem.weights == 0
+    if not held.any():
+        return np.zeros(1 if stationary else int(steps.time.max()) + 1)
+    arriving = np.append(1.0, (np.maximum(state, 0.0) * step)[:-1])
+    arriving[steps.first] = 1.0
+    bins = np.zeros(len(steps), np.int64) if stationary else steps.time
+    total = np.bincount(bins, arriving * held)
+    lost = np.bincount(bins, arriving * (held & (state < 0)))
+    return np.divide(lost, total, out=np.zeros(len(total)), where=total > 0)
+
+
+@dataclass(frozen=True)
+class CumulativeWeights:
+    """m_t = discount^t rho_0 ... rho_t, the weights where the whole past matters: MIS is then PDIS, and DRL is DR.
+
+    Example:
+        >>> import causalrl as crl
+        >>> data = crl.Trajectories.from_arrays([0, 0], [0, 1], [1.0, 3.0], [0, 1, 2], behavior_probabilities=[0.5, 0.5])
+        >>> crl.MIS(ratio=CumulativeWeights()).estimate(data, crl.Always(1)).value
+        3.0
+    """
+
+    default_folds: int = field(default=1, init=False, repr=False)
+    known: bool = field(default=True, init=False, repr=False)
+    needs_behavior: bool = field(default=True, init=False, repr=False)
+
+    def fit(self, problem: RatioProblem) -> DensityRatio:
+        assert problem.log_ratios is not None
+        steps = problem.steps
+        with np.errstate(over="ignore"):
+            weights = np.exp(cumulative_log_weights(problem.log_ratios, steps.offsets))
+        return RowRatio(np.asarray(problem.discount**steps.time * weights))
+
+
+RatioFunction: TypeAlias = Callable[[NDArray[Any], Ints, Ints], Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class KnownRatio:
+    """Marginal weights known beforehand, discount included.
+
+    Args:
+        source: table (S, A) or (H, S, A) of m, or a function (observations, actions, time) -> (K,).
+
+    Raises:
+        DataError: for a table of another shape, or with entries that are not finite.
+
+    Example:
+        >>> import causalrl as crl
+        >>> data = crl.Trajectories.from_arrays([0, 0], [0, 1], [1.0, 3.0], [0, 1, 2])
+        >>> crl.MIS(ratio=KnownRatio([[0.0, 2.0]])).estimate(data, crl.Always(1)).value
+        3.0
+    """
+
+    source: Floats | RatioFunction
+    default_folds: int = field(default=1, init=False, repr=False)
+    known: bool = field(default=True, init=False, repr=False)
+    needs_behavior: bool = field(default=False, init=False, repr=False)
+
+    def __init__(self, source: ArrayLike | RatioFunction) -> None:
+        if not callable(source):
+            table = np.array(source, dtype=np.float64)
+            if table.ndim not in (2, 3):
+                raise DataError(f"KnownRatio: table has shape {table.shape}, expected (S, A) or (H, S, A).")
+            check_finite("KnownRatio", table)
+            source = table
+        object.__setattr__(self, "source", source)
+        object.__setattr__(self, "default_folds", 1)
+        object.__setattr__(self, "known", True)
+        object.__setattr__(self, "needs_behavior", False)
+
+    def fit(self, problem: RatioProblem) -> DensityRatio:
+        steps = problem.steps
+        if callable(self.source):
+            weights = np.asarray(self.source(steps.observations, steps.actions, steps.time), dtype=np.float64)
+            if weights.shape != (len(steps),):
+                raise DataError(f"KnownRatio: gives shape {weights.shape}, expected ({len(steps)},).")
+            check_finite("KnownRatio", weights)
+            return RowRatio(weights)
+        self._check_covers(steps)
+        index = (steps.observations, steps.actions)
+        return RowRatio(self.source[index] if self.source.ndim == 2 else self.source[(steps.time, *index)])
+
+    def _check_covers(self, steps: Steps) -> None:
+        assert not callable(self.source)
+        if not steps.data.tabular:
+            raise DataError("KnownRatio: a table needs integer states, and the observations are vectors; pass a function.")
+        shape = self.source.shape
+        largest = (int(steps.time.max()), int(steps.observations.max()), int(steps.actions.max()))[-len(shape) :]
+        if any(place >= size for place, size in zip(largest, shape, strict=True)):
+            raise DataError(f"KnownRatio: the table has shape {shape}, and the data reach {largest}.")
