@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,9 @@ from causalrl.data import Steps, Trajectories
 from causalrl.errors import ConvergenceWarning, DataError, EstimandError, PolicyError
 from causalrl.kernels.planning import lowest_best
 from causalrl.kernels.rng import derive_seed
-from causalrl.nuisances.regression import Layer, RegressionQ
+from causalrl.nuisances.regression import _DIVERGED as DIVERGED
+from causalrl.nuisances.regression import Layer, RegressionQ, _require_regressor
+from causalrl.nuisances.value import distinct
 from causalrl.policies import Policy
 
 
@@ -24,8 +25,8 @@ from causalrl.policies import Policy
 class FittedQIteration:
     """Regress r + discount max over a of Q(s', a) on (s, a), backwards over a horizon, or until the targets settle.
 
-    The maximum is over the actions that the data show at least once; where a logged action was never tried Q extrapolates as
-    the regressor does, and the maximum seeks the largest such error.
+    The maximum is over the actions that the data show at least once, anywhere. At a point where an action was never tried Q
+    extrapolates as the regressor does, and the maximum seeks out the largest such error.
 
     Source: Ernst, Geurts & Wehenkel (2005), Tree-based batch mode reinforcement learning, JMLR 6, figure 1.
 
@@ -72,61 +73,74 @@ class FittedQIteration:
 
         Raises:
             DataError: for continuous actions.
+            EstimandError: for a classifier.
             TruncationError, CensoringError: for records cut before the horizon without a final observation, or censored.
         """
         if not isinstance(data, Trajectories):
             raise DataError(f"data: {type(data).__name__} is no Trajectories; build one with from_frame or from_arrays.")
         if data.n_actions == 0:
             raise DataError("actions: they are continuous, and Q-iteration needs discrete ones; bin them into integers first.")
+        _require_regressor(self.q.regressor)
         steps, seed = data.steps(self.horizon), seed_number(seed)
         steps.require_successors(type(self).__name__)
-        logged = np.bincount(steps.actions, minlength=data.n_actions) > 0
-        regress = partial(_regress, self.q, steps, seed)
         if self.horizon is None:
-            layers, trace = self._to_the_fixed_point(steps, logged, regress)
+            layers, trace = self._to_fixed_point(steps, seed)
         else:
-            layers, trace = self._backwards(steps, logged, regress, self.horizon), ()
-        return FittedQ(self, data, tuple(layers), logged, trace)
+            layers, trace = self._backwards(steps, seed, self.horizon), ()
+        return FittedQ(self, data, tuple(layers), trace)
 
-    def _backwards(self, steps: Steps, logged: Bools, regress: Regress, horizon: int) -> list[Layer]:
-        layers = [regress(np.ones(len(steps), np.bool_), steps.rewards, 0)]
+    def _backwards(self, steps: Steps, seed: int, horizon: int) -> list[Layer]:
+        everything, sample = np.ones(len(steps), np.bool_), _Sample(self, steps, steps.known)
+        layers = [_Sample(self, steps, everything).regress(steps.rewards, derive_seed(seed, 0))]
         for stage in range(1, horizon):
-            targets = self._targets(steps, layers[0], logged)
-            layers.insert(0, regress(steps.known, targets, stage))
+            layers.insert(0, sample.regress(sample.targets(layers[0]), derive_seed(seed, stage)))
         return layers
 
-    def _to_the_fixed_point(self, steps: Steps, logged: Bools, regress: Regress) -> tuple[list[Layer], tuple[float, ...]]:
-        targets, trace = steps.rewards, list[float]()
-        layer = regress(steps.known, targets, 0)
-        while len(trace) < self.iterations - 1:
-            previous, targets = targets, self._targets(steps, layer, logged)
-            used = targets[steps.known]
-            trace.append(float(np.abs(used - previous[steps.known]).max() / (np.abs(used).max() or 1.0)))
-            if trace[-1] <= self.tolerance * (1 - self.discount):
-                return [layer], tuple(trace)
-            layer = regress(steps.known, targets, 0)
-        moving = f"with targets still moving by {trace[-1]:.1e} of the largest" if trace else "before any backup"
-        warnings.warn(f"FittedQIteration stopped after {self.iterations} regressions {moving}.", ConvergenceWarning, stacklevel=3)
-        return [layer], tuple(trace)
+    def _to_fixed_point(self, steps: Steps, seed: int) -> tuple[list[Layer], tuple[float, ...]]:
+        sample, changes, why = _Sample(self, steps, steps.known), list[float](), ""
+        targets, limit = sample.rewards, DIVERGED * float(np.abs(sample.rewards).max())
+        layer = sample.regress(targets, derive_seed(seed, 0))
+        for _ in range(self.iterations - 1):
+            previous, targets = targets, sample.targets(layer)
+            largest = float(np.abs(targets).max())
+            if not largest <= limit:
+                why = f"diverges: the targets are {largest:.0e}. Use a horizon, or a learner that averages outcomes (a forest)"
+                break
+            changes.append(float(np.abs(targets - previous).max()))
+            if changes[-1] <= self.tolerance * (1 - self.discount) * largest:
+                return [layer], tuple(changes)
+            layer = sample.regress(targets, derive_seed(seed, 0))
+        why = why or f"stopped after {self.iterations} regressions with the targets still moving"
+        warnings.warn(f"FittedQIteration {why}.", ConvergenceWarning, stacklevel=3)
+        return [layer], tuple(changes)
 
-    def _targets(self, steps: Steps, following: Layer, logged: Bools) -> Floats:
-        """(M,) r + discount max Q(s', a); the reward alone where the process ended."""
-        there = steps.continues & steps.known
-        targets = steps.rewards.copy()
-        if there.any():
-            targets[there] += self.discount * np.fmax.reduce(following(steps.next_observations[there])[:, logged], axis=1)
+
+class _Sample:
+    """The logged decisions on some rows, and the points that follow them, laid out once."""
+
+    def __init__(self, learner: FittedQIteration, steps: Steps, rows: Bools) -> None:
+        data, actions = steps.data, steps.actions[rows]
+        self.rewards, self._discount = steps.rewards[rows], learner.discount
+        self._regression = learner.q._regression(data.features(steps.observations[rows]), actions, data.n_actions)
+        self._logged = np.bincount(actions, minlength=data.n_actions) > 0
+        self._there = (steps.continues & steps.known)[rows]
+        self._points, self._place = distinct(steps.next_observations[rows][self._there])
+        self._features = data.features(self._points)
+
+    def regress(self, targets: Floats, seed: int) -> Layer:
+        """Q(s, a) that fits the targets (K,)."""
+        layer = self._regression(targets, seed)
+        for note in layer.notes:
+            warnings.warn(note.message, note.category, stacklevel=4)
+        return layer
+
+    def targets(self, following: Layer) -> Floats:
+        """(K,) r + discount max over the logged actions of Q(s', a); the reward alone where the process ended."""
+        targets = self.rewards.copy()
+        if len(self._points):
+            q = following(self._features, np.tile(self._logged, (len(self._points), 1)))
+            targets[self._there] += self._discount * np.fmax.reduce(q, axis=1)[self._place]
         return targets
-
-
-Regress = Callable[[Bools, Floats, int], Layer]
-"""Rows, targets (M,) and the number of the stage, which keys random numbers, to a fitted regression."""
-
-
-def _regress(q: RegressionQ, steps: Steps, seed: int, rows: Bools, targets: Floats, stage: int) -> Layer:
-    layer = q._fit_once(steps.data, steps.observations[rows], steps.actions[rows], targets[rows], derive_seed(seed, stage))
-    for note in layer.notes:
-        warnings.warn(note.message, note.category, stacklevel=4)
-    return layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,14 +150,12 @@ class FittedQ:
     Attributes:
         learner: what it was fitted by. data: what it learned from.
         layers: one regression, or one for each time of a horizon.
-        logged: (A,) actions that the data show.
-        trace: largest change of the targets, as a share of the largest, between regressions; empty for a horizon.
+        trace: largest change of the targets between regressions; empty for a horizon.
     """
 
     learner: FittedQIteration
     data: Trajectories
     layers: tuple[Layer, ...]
-    logged: Bools
     trace: tuple[float, ...]
 
     def __repr__(self) -> str:
@@ -156,12 +168,18 @@ class FittedQ:
             PolicyError: for observations of another kind than the data's, or a time beyond the horizon.
         """
         self._check(observations, time)
-        out = np.full((len(observations), self.data.n_actions), np.nan)
+        out = np.empty((len(observations), self.data.n_actions))
         layer_of = time if self.learner.horizon is not None else np.zeros(len(observations), np.int64)
         for t in np.unique(layer_of):
-            rows = np.flatnonzero(layer_of == t)
-            out[np.ix_(rows, self.logged)] = self.layers[t](observations[rows])[:, self.logged]
+            rows = layer_of == t
+            points, place = distinct(observations[rows])
+            out[rows] = self.layers[t](self.data.features(points), np.tile(self._logged, (len(points), 1)))[place]
         return out
+
+    @cached_property
+    def _logged(self) -> Bools:
+        actions = self.data.steps(self.learner.horizon).actions
+        return np.bincount(actions, minlength=self.data.n_actions) > 0
 
     def _check(self, observations: NDArray[Any], time: Ints) -> None:
         like = self.data.observations
