@@ -11,8 +11,20 @@ _PUBLIC = {
     "estimands": ["ATE", "CATE", "Contrast", "PolicyValue"],
     "estimate": ["Estimate"],
     "inference.base": ["Interval"],
-    "inference.wald": ["Wald"],
-    "inference.bootstrap": ["PercentileBootstrap", "RefitBootstrap", "StudentizedBootstrap"],
+    "inference.wald": ["RefitWald", "Wald"],
+    "inference.bootstrap": [
+        *(
+            "BCaBootstrap",
+            "BayesianBootstrap",
+            "PercentileBootstrap",
+            "PoissonBootstrap",
+            "RefitBootstrap",
+            "StudentizedBootstrap",
+        ),
+    ],
+    "inference.multiplier": ["MultiplierBootstrap"],
+    "inference.concentration": ["EmpiricalBernstein", "Hoeffding", "StudentT"],
+    "inference.bands": ["Bands", "simultaneous"],
     "nuisances.behavior": ["KnownPropensity", "Logged"],
     "nuisances.calibrated": ["Calibrated"],
     "nuisances.counts": ["Counts"],
@@ -93,10 +105,20 @@ if TYPE_CHECKING:
     from causalrl.estimators.weighting import OnPolicyMean as OnPolicyMean
     from causalrl.evaluation import Evaluation as Evaluation
     from causalrl.evaluation import evaluate as evaluate
+    from causalrl.inference.bands import Bands as Bands
+    from causalrl.inference.bands import simultaneous as simultaneous
     from causalrl.inference.base import Interval as Interval
+    from causalrl.inference.bootstrap import BayesianBootstrap as BayesianBootstrap
+    from causalrl.inference.bootstrap import BCaBootstrap as BCaBootstrap
     from causalrl.inference.bootstrap import PercentileBootstrap as PercentileBootstrap
+    from causalrl.inference.bootstrap import PoissonBootstrap as PoissonBootstrap
     from causalrl.inference.bootstrap import RefitBootstrap as RefitBootstrap
     from causalrl.inference.bootstrap import StudentizedBootstrap as StudentizedBootstrap
+    from causalrl.inference.concentration import EmpiricalBernstein as EmpiricalBernstein
+    from causalrl.inference.concentration import Hoeffding as Hoeffding
+    from causalrl.inference.concentration import StudentT as StudentT
+    from causalrl.inference.multiplier import MultiplierBootstrap as MultiplierBootstrap
+    from causalrl.inference.wald import RefitWald as RefitWald
     from causalrl.inference.wald import Wald as Wald
     from causalrl.nuisances.behavior import KnownPropensity as KnownPropensity
     from causalrl.nuisances.behavior import Logged as Logged
@@ -112,9 +134,9 @@ if TYPE_CHECKING:
     from causalrl.nuisances.minimax_ratio import MinimaxRatio as MinimaxRatio
     from causalrl.nuisances.model import Absorb as Absorb
     from causalrl.nuisances.model_based import ModelBased as ModelBased
+    from causalrl.nuisances.neural import NeuralQ as NeuralQ
     from causalrl.nuisances.ratio import CumulativeWeights as CumulativeWeights
     from causalrl.nuisances.ratio import KnownRatio as KnownRatio
-    from causalrl.nuisances.neural import NeuralQ as NeuralQ
     from causalrl.nuisances.regression import PerAction as PerAction
     from causalrl.nuisances.regression import Pooled as Pooled
     from causalrl.nuisances.tabular import ConstantValue as ConstantValue
