@@ -236,7 +236,7 @@ def test_one_hot_weights_are_the_occupancy_of_the_empirical_process(discount: fl
     expected = empirical_ratio(data, TARGET.table, discount, rows_of(data, None))
     assert m == pytest.approx(expected[data.observations, data.actions], rel=1e-9)
     assert ratio.notes == ()
-    assert ratio.lost_mass is None
+    assert ratio.lost_mass == pytest.approx([0.0])
 
 
 def test_a_truncated_record_goes_on_from_its_final_observation() -> None:
@@ -588,6 +588,7 @@ def test_units_of_features_and_rewards_do_not_matter() -> None:
         (lambda: fit_q(crl.MinimaxQ(crl.KernelClass(landmarks=1)), vectors(), STATIONARY), "landmarks"),
         (lambda: fit_q(crl.MinimaxQ(crl.LinearClass(lambda x: x[:, 0])), vectors(), STATIONARY), "features"),
         (lambda: fit_q(crl.MinimaxQ(crl.LinearClass(lambda x: np.tile(x, 2_000))), vectors(), STATIONARY), "features"),
+        (lambda: fit_ratio(crl.MinimaxRatio(crl.LinearClass(lambda x: x * np.nan)), vectors(), STATIONARY), "features"),
     ],
 )
 def test_what_is_no_class_is_refused(make: Any, words: str) -> None:
@@ -684,9 +685,51 @@ def test_every_estimand_and_estimator_takes_them() -> None:
     exact = crl.FQE(crl.TabularQ()).estimate(data, goal).value
     assert crl.MQL().estimate(data, goal).value == pytest.approx(exact, rel=1e-8)
     assert crl.MQL() == crl.DirectMethod(crl.MinimaxQ())
+    assert crl.MWL() == crl.MIS(ratio=crl.MinimaxRatio())
+    weighted = crl.MWL().estimate(data, goal)
+    assert weighted.value == pytest.approx(exact, rel=1e-8)
+    assert weighted.diagnostics["lost_mass"] == pytest.approx([0.0])
+    assert weighted.diagnostics["behavior"] is None
     assert np.isfinite(crl.DR(q=crl.MinimaxQ(KERNEL)).estimate(data, goal).interval(0.95).low)
     study = crl.Trajectories.from_cross_section(np.linspace(-1, 1, 60)[:, None], np.arange(60) % 2, np.arange(60.0))
     effect = crl.GFormula(crl.MinimaxQ()).estimate(study, crl.ATE())
     assert effect.value == pytest.approx(crl.GFormula(crl.LinearQ()).estimate(study, crl.ATE()).value, rel=1e-8)
     resampled = crl.MQL().estimate(data, goal).interval(0.95, method=crl.RefitBootstrap(20, seed=0))
     assert resampled.low < exact < resampled.high
+
+
+def test_orthogonal_weights_leave_nothing_to_correct() -> None:
+    """Weights that balance the class of Q exactly: DRL on the same data is MQL, and MWL, for any Q of the class."""
+    data, goal = ragged_data(60), crl.PolicyValue(TARGET, discount=GAMMA)
+    value = crl.MWL().estimate(data, goal).value
+    for q in (crl.MinimaxQ(), crl.KnownQ([[3.0, -1.0], [0.0, 2.0], [0.0, 0.0]])):
+        assert crl.DRL(q=q, ratio=crl.MinimaxRatio(), folds=1).estimate(data, goal).value == pytest.approx(value, rel=1e-8)
+
+
+def nothing(states: np.ndarray) -> np.ndarray:
+    """A feature that tells no state from another."""
+    return np.zeros((len(states), 1))
+
+
+@pytest.mark.parametrize("horizon", [None, 4])
+def test_either_nuisance_may_be_wrong(horizon: int | None) -> None:
+    """Cross-fitted DRL is right with weights or with a Q that see no state; with both it is off, as MWL and MQL are."""
+    transitions = [[[0.6, 0.1, 0.3], [0.1, 0.6, 0.3]], [[0.1, 0.6, 0.3], [0.6, 0.1, 0.3]], [[0.0, 0.0, 1.0]] * 2]
+    sim = TabularMDP(transitions, [2.0, -2.0, 0.0], [0.5, 0.5, 0.0], [False, False, True])
+    policy = crl.TabularPolicy([[0.9, 0.1], [0.1, 0.9], [0.5, 0.5]])
+    goal, truth = crl.PolicyValue(policy, GAMMA, horizon), sim.value(policy, horizon, GAMMA)
+    blind = crl.LinearClass(nothing)
+    recipes = {
+        "both right": crl.DRL(crl.MinimaxQ(), crl.MinimaxRatio(), folds=2),
+        "Q wrong": crl.DRL(crl.MinimaxQ(blind), crl.MinimaxRatio(), folds=2),
+        "weights wrong": crl.DRL(crl.MinimaxQ(), crl.MinimaxRatio(blind), folds=2),
+        "both wrong": crl.DRL(crl.MinimaxQ(blind), crl.MinimaxRatio(blind), folds=2),
+        "MWL": crl.MWL(blind),
+        "MQL": crl.MQL(blind),
+    }
+    draws = [sim.sample(2_000, crl.Uniform(2), horizon=horizon, seed=seed) for seed in range(8)]
+    errors = {name: [each.estimate(data, goal).value - truth for data in draws] for name, each in recipes.items()}
+    for name in ("both right", "Q wrong", "weights wrong"):
+        assert abs(np.mean(errors[name])) < 3 * np.std(errors[name], ddof=1) / np.sqrt(len(draws))
+    for name in ("both wrong", "MWL", "MQL"):
+        assert np.mean(errors[name]) < -1.5

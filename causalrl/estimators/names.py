@@ -6,8 +6,13 @@ from typing import Any
 
 from causalrl.estimators.direct import DirectMethod
 from causalrl.estimators.doubly_robust import DR
+from causalrl.estimators.marginal import MIS
 from causalrl.estimators.weighting import IS, WIS
 from causalrl.nuisances.behavior import BehaviorLike
+from causalrl.nuisances.counts import Counts
+from causalrl.nuisances.function_classes import FunctionClass, LinearClass
+from causalrl.nuisances.minimax import MinimaxQ
+from causalrl.nuisances.minimax_ratio import MinimaxRatio
 from causalrl.nuisances.regression import PerAction, Pooled
 from causalrl.nuisances.tabular import TabularQ
 from causalrl.nuisances.value import ValueModel
@@ -21,6 +26,21 @@ def IPW(propensity: BehaviorLike | None = None, *, normalized: bool = True, fold
         (True, True)
     """
     return (WIS if normalized else IS)(behavior=propensity, folds=folds)
+
+
+def RIS(memory: int = 1, *, normalized: bool = False) -> WIS | IS:
+    """Regression importance sampling (Hanna, Niekum & Stone 2019): `IS`, or `WIS`, with the behaviour policy counted in the
+    same data given the state and the memory - 1 pairs (state, action) before it.
+
+    Args:
+        memory: see `Counts`; 1 is Markov, which the paper numbers 0.
+        normalized: divide by the sum of the weights.
+
+    Example:
+        >>> RIS(3) == IS(behavior=Counts(memory=3)), RIS(normalized=True) == WIS(behavior=Counts())
+        (True, True)
+    """
+    return (WIS if normalized else IS)(behavior=Counts(memory=memory))
 
 
 def AIPW(outcome: ValueModel, propensity: BehaviorLike | None = None, *, folds: int | None = None) -> DR:
@@ -73,3 +93,33 @@ def FQE(q: ValueModel | None = None) -> DirectMethod:
         True
     """
     return DirectMethod(TabularQ() if q is None else q)
+
+
+def MWL(
+    functions: FunctionClass | None = None, discriminator: FunctionClass | None = None, *, ridge: float | None = None
+) -> MIS:
+    """Minimax weight learning (Uehara, Huang & Jiang 2020): `MIS(ratio=MinimaxRatio(...))`, which needs no propensities.
+
+    Args:
+        functions, discriminator, ridge: see `MinimaxRatio`; the class is linear by default.
+
+    Example:
+        >>> MWL() == MIS(ratio=MinimaxRatio())
+        True
+    """
+    return MIS(ratio=MinimaxRatio(LinearClass() if functions is None else functions, discriminator, ridge))
+
+
+def MQL(
+    functions: FunctionClass | None = None, discriminator: FunctionClass | None = None, *, ridge: float | None = None
+) -> DirectMethod:
+    """Minimax Q-function learning (Uehara, Huang & Jiang 2020): `DirectMethod(MinimaxQ(...))`.
+
+    Args:
+        functions, discriminator, ridge: see `MinimaxQ`; the class is linear by default.
+
+    Example:
+        >>> MQL() == DirectMethod(MinimaxQ())
+        True
+    """
+    return DirectMethod(MinimaxQ(LinearClass() if functions is None else functions, discriminator, ridge))
