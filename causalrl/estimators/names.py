@@ -95,9 +95,7 @@ def FQE(q: ValueModel | None = None) -> DirectMethod:
     return DirectMethod(TabularQ() if q is None else q)
 
 
-def MWL(
-    functions: FunctionClass | None = None, discriminator: FunctionClass | None = None, *, ridge: float | None = None
-) -> MIS:
+def MWL(functions: FunctionClass | None = None, discriminator: FunctionClass | None = None, *, ridge: float | None = None) -> MIS:
     """Minimax weight learning (Uehara, Huang & Jiang 2020): `MIS(ratio=MinimaxRatio(...))`, which needs no propensities.
 
     Args:
