@@ -121,7 +121,39 @@ class Estimate:
         Raises:
             IntervalError: where the method does not apply; the text names one that does.
         """
-        return make_interval(self.evidence, level, self.default_method if method is None else method)
+        chosen = self.default_method if method is None else method
+        if getattr(chosen, "needs_fixed_nuisances", False) and not self.fixed_nuisances:
+            raise IntervalError(
+                f"method: {self.estimator} learned a nuisance from these data, so that its moments are not independent and "
+                f"{chosen} does not hold. Use logged or known propensities, or Wald()."
+            )
+        return make_interval(self.evidence, level, chosen)
+
+    def lower_bound(self, level: float = 0.95, method: IntervalMethod | None = None) -> Interval:
+        """One-sided confidence bound: the value is at least `low`, with `high` = inf.
+
+        It is the lower limit of the two-sided interval at 2 level - 1.
+
+        Args:
+            level: nominal coverage in (0.5, 1).
+            method: as for `interval`.
+
+        Raises:
+            IntervalError: for a level of at most 0.5, and where the method does not apply.
+
+        Example:
+            >>> import causalrl as crl
+            >>> data = crl.Trajectories.from_arrays([0] * 3, [0, 1, 0], [1.0, 3.0, 5.0], range(4))
+            >>> crl.OnPolicyMean().estimate(data, crl.Uniform(2)).lower_bound(0.95)
+            [-0.3717, inf] (95%, Wald())
+        """
+        two_sided = self.interval(_two_sided_level(level), method)
+        return replace(two_sided, high=np.full_like(two_sided.high, np.inf)[()], level=level)
+
+    def upper_bound(self, level: float = 0.95, method: IntervalMethod | None = None) -> Interval:
+        """One-sided confidence bound: the value is at most `high`, with `low` = -inf. See `lower_bound`."""
+        two_sided = self.interval(_two_sided_level(level), method)
+        return replace(two_sided, low=np.full_like(two_sided.low, -np.inf)[()], level=level)
 
     def __add__(self, other: Estimate | float) -> Estimate:
         if isinstance(other, Estimate):
@@ -251,6 +283,12 @@ def _number(value: float) -> float:
     if not isinstance(value, Real):
         raise TypeError(f"an estimate combines with estimates and numbers, not with {type(value).__name__}")
     return float(value)
+
+
+def _two_sided_level(level: float) -> float:
+    if not 0.5 < level < 1:
+        raise IntervalError(f"level: {level} is outside (0.5, 1), in which one-sided bounds are; write 0.95 for 95%.")
+    return 2 * level - 1
 
 
 def _refuse_zero(divisor: float | Floats) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, TypeAlias
@@ -12,7 +12,8 @@ import numpy as np
 from causalrl.checks import Floats, Ints
 from causalrl.errors import IntervalError
 from causalrl.inference.functionals import Functional, cluster_standard_error, cluster_totals, influence_values, require_clusters
-from causalrl.kernels.resampling import count_block
+from causalrl.kernels.cluster_weights import Weights
+from causalrl.kernels.resampling import count_block, weighted_sums
 
 _BLOCK = 64
 
@@ -72,6 +73,7 @@ class Evidence:
     refit: Refit | None = None
     default: IntervalMethod | None = None
     _refits: dict[tuple[int, int], Floats] = field(default_factory=dict)
+    _means: dict[tuple[Weights, int, int], tuple[Floats, Floats]] = field(default_factory=dict)
 
     def refitted(self, replicates: int, seed: int) -> Floats:
         """(B,) or (B, k) values refitted on resampled clusters, computed once for a pair (replicates, seed).
@@ -93,6 +95,20 @@ class Evidence:
                 )
             self._refits[replicates, seed] = values
         return self._refits[replicates, seed]
+
+    def resampled(self, weights: Weights, replicates: int, seed: int) -> tuple[Floats, Floats]:
+        """(B, p) means of the moments and (B,) weighted numbers of trajectories, computed once for a draw of cluster weights.
+
+        Raises:
+            IntervalError: where a replicate draws nobody.
+        """
+        if not self.has_resampled(weights, replicates, seed):
+            prepare_draw([self], weights, replicates, seed)
+        return self._means[weights, replicates, seed]
+
+    def has_resampled(self, weights: Weights, replicates: int, seed: int) -> bool:
+        """Whether `resampled` is known already."""
+        return (weights, replicates, seed) in self._means
 
     def refit_stderr(self, replicates: int, seed: int) -> float | Floats:
         """Standard deviation of the refitted values, float or (k,)."""
@@ -132,9 +148,34 @@ class Evidence:
         return cluster_standard_error(self.influence, self.clusters)
 
     @cached_property
+    def influence_totals(self) -> Floats:
+        """(G,) influence values summed within clusters."""
+        return cluster_totals(self.influence, self.clusters)
+
+    @cached_property
     def totals(self) -> Floats:
-        """(p, G) moments summed within clusters."""
-        return np.ascontiguousarray(cluster_totals(self.smooth()[1], self.clusters).T)
+        """(G, p) moments summed within clusters."""
+        return np.ascontiguousarray(cluster_totals(self.smooth()[1], self.clusters))
+
+
+def prepare_draw(evidences: Sequence[Evidence], weights: Weights, replicates: int, seed: int) -> None:
+    """Fill `Evidence.resampled` of estimates from the same clusters with one draw of weights for all their moments."""
+    sizes = evidences[0].sizes
+    stacked = np.hstack([evidence.totals for evidence in evidences]) if len(evidences) > 1 else evidences[0].totals
+    sums = weighted_sums(int(weights), stacked, replicates, seed)
+    if weights is Weights.MULTINOMIAL and (sizes == sizes[0]).all():
+        counted = np.full(replicates, sizes.sum())
+    else:
+        counted = weighted_sums(int(weights), sizes[:, None], replicates, seed)[:, 0]
+    if not (counted > 0).all():
+        raise IntervalError(
+            f"method: {int((counted <= 0).sum())} of {replicates} replicates draw nobody: there are only {len(sizes)} clusters. "
+            "Use PercentileBootstrap or BayesianBootstrap."
+        )
+    means = sums / counted[:, None]
+    ends = np.cumsum([evidence.totals.shape[1] for evidence in evidences])
+    for evidence, own in zip(evidences, np.split(means, ends[:-1], axis=1), strict=True):
+        evidence._means[weights, replicates, seed] = (np.ascontiguousarray(own), counted)
 
 
 def show_number(x: float) -> str:

@@ -197,8 +197,11 @@ def influence_values(functional: Functional, moments: Floats) -> Floats:
 
 
 def cluster_totals(values: Floats, clusters: Ints) -> Floats:
-    """(G, ...) values (n, ...) summed within clusters 0..G-1."""
-    out = np.zeros((int(clusters.max()) + 1, *values.shape[1:]))
+    """(G, ...) values (n, ...) summed within clusters 0..G-1; the values themselves where every trajectory is a cluster."""
+    n, count = len(clusters), int(clusters.max()) + 1
+    if n == count and np.array_equal(clusters, np.arange(n)):
+        return values
+    out = np.zeros((count, *values.shape[1:]))
     np.add.at(out, clusters, values)
     return out
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from causalrl.checks import Floats
 from causalrl.inference.base import Evidence
-from causalrl.inference.bootstrap import Resampling
+from causalrl.inference.bootstrap import Refitting
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,19 @@ class Wald:
     def stderr(self, evidence: Evidence) -> float:
         return evidence.stderr
 
-    def limits(self, evidence: Evidence, level: float) -> tuple[float | Floats, float | Floats]:
+    def half_width(self, evidence: Evidence, level: float) -> float:
+        """t quantile times standard error."""
         from scipy.special import stdtrit
 
-        half = float(stdtrit(evidence.n_clusters - 1, 0.5 + level / 2)) * self.stderr(evidence)
+        return float(stdtrit(evidence.n_clusters - 1, 0.5 + level / 2)) * self.stderr(evidence)
+
+    def limits(self, evidence: Evidence, level: float) -> tuple[float | Floats, float | Floats]:
+        half = self.half_width(evidence, level)
         return evidence.value - half, evidence.value + half
 
 
 @dataclass(frozen=True)
-class RefitWald(Resampling):
+class RefitWald(Refitting):
     """value -/+ normal quantile times the standard deviation of the estimate over refits on resampled clusters.
 
     Args:
@@ -44,11 +48,6 @@ class RefitWald(Resampling):
         >>> 24.5 in estimate.interval(0.95, method=RefitWald(50))
         True
     """
-
-    replicates: int = 200
-
-    def stderr(self, evidence: Evidence) -> float | Floats:
-        return evidence.refit_stderr(self.replicates, self.seed)
 
     def limits(self, evidence: Evidence, level: float) -> tuple[float | Floats, float | Floats]:
         from scipy.special import ndtri

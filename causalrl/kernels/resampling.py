@@ -1,102 +1,144 @@
-"""The resampling engine: cluster bootstrap of per-cluster totals, without ever holding a B x n array.
+"""The resampling engine: weighted sums of per-cluster totals under random weights, without ever holding a B x G array.
 
-Replicate b draws G clusters with replacement; its draws are hashes of (seed, b, i), so that every estimate made with
-the same seed sees the same draw, whatever the thread count.
+A block of replicates takes its weights (`cluster_weights`) a few clusters at a time and adds weights' x totals, a matrix product
+in which one draw serves all columns. Every sum runs over the clusters in the same order, so that a column's result depends
+neither on the other columns, nor on the thread count, nor on the number of replicates. Memory: 32 bytes a cluster and thread.
 """
 
 from __future__ import annotations
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
 from causalrl.checks import Floats
+from causalrl.kernels.cluster_weights import CHUNK, WIDTH, Weights, block_counts, block_keys, draw_counts, fill_weights
 from causalrl.kernels.jit import compiled, parallel, reduction
-from causalrl.kernels.rng import bits, stream_key
 
-_HALF = np.uint64(32)
-_LOW = np.uint64(0xFFFFFFFF)
-
-
-@compiled
-def replicate_counts(n_clusters: int, seed: int, replicate: int) -> NDArray[np.int32]:
-    """(G,) how often a replicate draws each cluster; one hash gives two draws of 32 bits each."""
-    key = stream_key(np.uint64(seed), np.uint64(replicate))
-    size = np.uint64(n_clusters)
-    counts = np.zeros(n_clusters, np.int32)
-    for pair in range(n_clusters // 2):
-        word = bits(key, np.uint64(pair))
-        counts[((word >> _HALF) * size) >> _HALF] += 1
-        counts[((word & _LOW) * size) >> _HALF] += 1
-    if n_clusters % 2:
-        word = bits(key, np.uint64(n_clusters))
-        counts[((word >> _HALF) * size) >> _HALF] += 1
-    return counts
-
-
-@reduction
-def weighted_sum(counts: NDArray[np.int32], values: Floats) -> float:
-    """Sum over g of counts[g] values[g]."""
-    total = 0.0
-    for g in range(len(counts)):
-        total += counts[g] * values[g]
-    return total
-
-
-@reduction
-def weighted_square_sum(counts: NDArray[np.int32], values: Floats) -> float:
-    """Sum over g of counts[g] values[g]^2."""
-    total = 0.0
-    for g in range(len(counts)):
-        total += counts[g] * values[g] * values[g]
-    return total
+_MULTINOMIAL = int(Weights.MULTINOMIAL)
 
 
 @parallel
 def count_block(n_clusters: int, seed: int, first: int, last: int) -> Floats:
-    """(last - first, G) resampling counts of the replicates first, ..., last - 1."""
+    """(last - first, G) multinomial counts of the replicates first, ..., last - 1."""
     block = np.empty((last - first, n_clusters))
     for b in numba.prange(last - first):
-        block[b] = replicate_counts(n_clusters, seed, first + b)
+        counts = np.empty(n_clusters, np.uint8)
+        draw_counts(seed, first + b, n_clusters, counts)
+        block[b] = counts
     return block
 
 
+@reduction
+def add_products(weights: Floats, rows: Floats, length: int, sums: Floats) -> None:
+    """sums (p, WIDTH) += rows[:length]' (p, length) x weights[:length] (length, WIDTH), eight rows at a time."""
+    eights = length // 8 * 8
+    for g in range(0, eights, 8):
+        for j in range(rows.shape[1]):
+            x0, x1, x2, x3 = rows[g, j], rows[g + 1, j], rows[g + 2, j], rows[g + 3, j]
+            x4, x5, x6, x7 = rows[g + 4, j], rows[g + 5, j], rows[g + 6, j], rows[g + 7, j]
+            for b in range(WIDTH):
+                low = x0 * weights[g, b] + x1 * weights[g + 1, b] + x2 * weights[g + 2, b] + x3 * weights[g + 3, b]
+                high = x4 * weights[g + 4, b] + x5 * weights[g + 5, b] + x6 * weights[g + 6, b] + x7 * weights[g + 7, b]
+                sums[j, b] += low + high
+    for g in range(eights, length):
+        for j in range(rows.shape[1]):
+            for b in range(WIDTH):
+                sums[j, b] += rows[g, j] * weights[g, b]
+
+
+@compiled
+def weights_of(kind: int, n_clusters: int, replicates: int, seed: int) -> Floats:
+    """(B, G) the weights themselves, for small problems and tests."""
+    out = np.empty((replicates, n_clusters))
+    weights, words = np.empty((CHUNK, WIDTH)), np.empty((2, CHUNK, WIDTH // 2), np.uint64)
+    for first in range(0, replicates, WIDTH):
+        keys, counts = block_keys(kind, seed, first), block_counts(kind, seed, first, n_clusters)
+        for start in range(0, n_clusters, CHUNK):
+            length = min(CHUNK, n_clusters - start)
+            fill_weights(kind, keys, counts, start, length, words, weights)
+            for b in range(min(WIDTH, replicates - first)):
+                out[first + b, start : start + length] = weights[:length, b]
+    return out
+
+
 @parallel
+def weighted_sums(kind: int, totals: Floats, replicates: int, seed: int) -> Floats:
+    """(B, p) sum over g of weight_g totals_g under the weights of every replicate.
+
+    Args:
+        kind: a member of `Weights`.
+        totals: (G, p), contiguous.
+    """
+    n_clusters, p = totals.shape
+    out = np.empty((replicates, p))
+    for block in numba.prange((replicates + WIDTH - 1) // WIDTH):
+        first = block * WIDTH
+        keys, counts = block_keys(kind, seed, first), block_counts(kind, seed, first, n_clusters)
+        weights, words = np.empty((CHUNK, WIDTH)), np.empty((2, CHUNK, WIDTH // 2), np.uint64)
+        sums = np.zeros((p, WIDTH))
+        for start in range(0, n_clusters, CHUNK):
+            length = min(CHUNK, n_clusters - start)
+            fill_weights(kind, keys, counts, start, length, words, weights)
+            add_products(weights, totals[start : start + length], length, sums)
+        for b in range(min(WIDTH, replicates - first)):
+            out[first + b] = sums[:, b]
+    return out
+
+
+@reduction
+def add_squares(
+    weights: Floats, rows: Floats, sizes: Floats, length: int, means: Floats, gradients: Floats, influence: Floats, sums: Floats
+) -> None:
+    """sums (WIDTH,) += weight u^2 with u the influence of a cluster at each replicate's own means and gradients (p, WIDTH)."""
+    for g in range(length):
+        influence[:] = 0.0
+        for j in range(rows.shape[1]):
+            x, size = rows[g, j], sizes[g]
+            for b in range(WIDTH):
+                influence[b] += gradients[j, b] * (x - size * means[j, b])
+        for b in range(WIDTH):
+            sums[b] += weights[g, b] * influence[b] * influence[b]
+
+
+@parallel
+def influence_squares(totals: Floats, sizes: Floats, means: Floats, gradients: Floats, seed: int) -> Floats:
+    """(B,) sum over g of counts_g u_g^2 in every multinomial replicate.
+
+    With S_g the totals of cluster g, N_g its size, m the replicate's means and d its gradient, the influence of a cluster is
+    u_g = d'(S_g - N_g m).
+
+    Args:
+        totals: (G, p), contiguous. sizes: (G,) trajectories in each cluster.
+        means, gradients: (B, p).
+    """
+    n_clusters, p = totals.shape
+    replicates = len(means)
+    kind = _MULTINOMIAL
+    out = np.empty(replicates)
+    for block in numba.prange((replicates + WIDTH - 1) // WIDTH):
+        first = block * WIDTH
+        keys, counts = block_keys(kind, seed, first), block_counts(kind, seed, first, n_clusters)
+        weights, words = np.empty((CHUNK, WIDTH)), np.empty((2, CHUNK, WIDTH // 2), np.uint64)
+        width = min(WIDTH, replicates - first)
+        at_means, at_gradients = np.zeros((p, WIDTH)), np.zeros((p, WIDTH))
+        at_means[:, :width] = means[first : first + width].T
+        at_gradients[:, :width] = gradients[first : first + width].T
+        influence, sums = np.empty(WIDTH), np.zeros(WIDTH)
+        for start in range(0, n_clusters, CHUNK):
+            stop = min(start + CHUNK, n_clusters)
+            fill_weights(kind, keys, counts, start, stop - start, words, weights)
+            rows, own = totals[start:stop], sizes[start:stop]
+            add_squares(weights, rows, own, stop - start, at_means, at_gradients, influence, sums)
+        out[first : first + width] = sums[:width]
+    return out
+
+
 def bootstrap_means(totals: Floats, sizes: Floats, replicates: int, seed: int) -> Floats:
-    """(B, p) means of the moments over the trajectories of every replicate.
+    """(B, p) means of the moments over the trajectories of every multinomial replicate.
 
     Args:
         totals: (p, G) moments summed within clusters.
-        sizes: (G,) trajectories in each cluster.
+        sizes: (G,) trajectories in each cluster, or their weights.
     """
-    p, n_clusters = totals.shape
-    means = np.empty((replicates, p))
-    for b in numba.prange(replicates):
-        counts = replicate_counts(n_clusters, seed, b)
-        n = weighted_sum(counts, sizes)
-        for j in range(p):
-            means[b, j] = weighted_sum(counts, totals[j]) / n
-    return means
-
-
-@parallel
-def bootstrap_variances(totals: Floats, sizes: Floats, means: Floats, gradients: Floats, seed: int) -> Floats:
-    """(B,) cluster-robust variance of the estimate inside every replicate of `bootstrap_means`.
-
-    With S_g the totals of cluster g, N_g its size, m the replicate's means and d its gradient, the influence of a cluster is
-    u_g = d'(S_g - N_g m) and the variance is G / (G - 1) sum_g counts_g u_g^2 / n^2.
-
-    Args:
-        means, gradients: (B, p).
-    """
-    p, n_clusters = totals.shape
-    variances = np.empty(len(means))
-    for b in numba.prange(len(means)):
-        counts = replicate_counts(n_clusters, seed, b)
-        influence = np.zeros(n_clusters)
-        for j in range(p):
-            for g in range(n_clusters):
-                influence[g] += gradients[b, j] * (totals[j, g] - sizes[g] * means[b, j])
-        n = weighted_sum(counts, sizes)
-        variances[b] = n_clusters / (n_clusters - 1.0) * weighted_square_sum(counts, influence) / n**2
-    return variances
+    sums = weighted_sums(_MULTINOMIAL, np.column_stack([totals.T, sizes]), replicates, seed)
+    return sums[:, :-1] / sums[:, -1:]
