@@ -11,7 +11,7 @@ import pytest
 import causalrl as crl
 from causalrl.errors import DataError, EstimandError, SupportError, TruncationError, WeightOverflowError
 from causalrl.estimators.base import Refitted
-from causalrl.estimators.marginal import CompiledValue
+from causalrl.estimators.marginal_weights import CompiledValue
 from causalrl.nuisances.ratio import RatioProblem
 from simulators import Chain, ModelFail, ModelWin, SepsisSimulator
 from tests.conftest import BEHAVIOR, TARGET, cross_section, output_whatever_runs_it, ragged_data, tiny_process

@@ -3,119 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import Any
+from functools import partial
 
 import numpy as np
 
-from causalrl.checks import Floats
-from causalrl.data import Steps, Trajectories
-from causalrl.diagnostics.record import Note, diagnostics_record, share
-from causalrl.diagnostics.weights import largest_share, overlap_notes
-from causalrl.errors import EstimandError, InSampleWarning, OverlapWarning, SupportError, SupportWarning, WeightOverflowError
+from causalrl.data import Trajectories
+from causalrl.diagnostics.record import diagnostics_record
 from causalrl.estimands import PolicyValue
 from causalrl.estimate import Estimate
-from causalrl.estimators.base import Estimator, Refitted, Score, estimate_from_score, goal_label, label, weighted_point
-from causalrl.estimators.direct import NOTABLE_MASS
+from causalrl.estimators.base import Estimator, Refitted, Score, estimate_from_score, goal_label, weighted_point
 from causalrl.estimators.doubly_robust import DR
+from causalrl.estimators.marginal_weights import (
+    MarginalWeighting,
+    check_ratio_model,
+    compiled_value,
+    in_sample,
+    marginal_weighting,
+)
 from causalrl.estimators.weighting import PDIS
 from causalrl.inference.base import Evidence, Refit
 from causalrl.inference.functionals import Sum
 from causalrl.inference.wald import RefitWald
-from causalrl.nuisances.behavior import BehaviorLike, CompiledPropensities, PropensityRefit
+from causalrl.nuisances.behavior import BehaviorLike
 from causalrl.nuisances.crossfit import Nuisances
 from causalrl.nuisances.marginal_linear import LinearRatio
 from causalrl.nuisances.marginal_tabular import TabularRatio
-from causalrl.nuisances.ratio import MarginalRefit, RatioModel, RatioProblem, RefitsValue
-from causalrl.nuisances.records import MarginalWeights, Ratios
+from causalrl.nuisances.ratio import RatioModel
 from causalrl.nuisances.tabular import TabularQ
-from causalrl.nuisances.value import Target, ValueModel
-
-
-@dataclass(frozen=True, eq=False)
-class _Weighting:
-    """The weights of one estimate and what they rest on; `ratios` is None where the model needs no behaviour policy."""
-
-    target: Target
-    ratios: Ratios | None
-    weights: MarginalWeights
-
-    @property
-    def m(self) -> Floats:
-        return self.weights.m
-
-    def fixed(self, model: RatioModel) -> bool:
-        return model.known and (self.ratios is None or self.ratios.behavior.model.known)
-
-    @property
-    def behavior_folds(self) -> int | None:
-        return None if self.ratios is None else len(self.ratios.behavior.folds)
-
-    @property
-    def diagnostics(self) -> dict[str, Any]:
-        """Kish's figure is taken over steps, and put in units of trajectories."""
-        steps, m = self.target.steps, self.m / np.abs(self.m).max()
-        of_trajectory = np.abs(np.add.reduceat(m, steps.first))
-        return {
-            "ess": steps.data.n * float(m.sum() ** 2 / np.sum(m**2)) / len(m),
-            "max_weight": float(self.m.max()),
-            "largest_share": largest_share(of_trajectory),
-            "lost_mass": self.weights.lost_mass,
-            "unsupported_mass": None if self.ratios is None else self.ratios.unsupported_mass,
-            "behavior": None if self.ratios is None else str(self.ratios.behavior.model),
-            "folds": (self.behavior_folds, None),
-        }
-
-    def notes(self, discount: float) -> list[Note]:
-        values, lost = self.diagnostics, self.weights.lost_mass
-        notes = [] if self.ratios is None else list(self.ratios.notes)
-        notes += self.weights.notes + overlap_notes(self.target.steps.data.n, values["ess"], values["largest_share"], None)
-        if lost is not None and lost.max() > NOTABLE_MASS and not self.weights.notes:
-            text = (
-                f"up to {share(float(lost.max()))} of the target's probability at a time lies in states whose ratio the training "
-                "folds do not tell; their weight counts as 0. Pool the times, or use coarser states or fewer folds."
-            )
-            notes.append(Note(SupportWarning, text))
-        left = _left_behind(self.target.steps, self.m, discount)
-        if left is not None:
-            text = f"no trajectory under way at t = {left} agrees with the target; the estimate says nothing of what comes after."
-            notes.append(Note(OverlapWarning, text))
-        return notes
-
-
-def _left_behind(steps: Steps, m: Floats, discount: float) -> int | None:
-    """The first time with discount^t > 0 at which weighted trajectories arrive and no step has weight."""
-    arrives = np.flatnonzero(m[:-1] * (np.diff(steps.trajectory) == 0)) + 1
-    left = np.setdiff1d(steps.time[arrives], steps.time[m != 0])
-    return int(left[0]) if len(left) and discount ** int(left[0]) > 0 else None
-
-
-def _check_model(model: Any) -> None:
-    if isinstance(model, type):
-        raise EstimandError(f"ratio: {model.__name__} is a class; pass an object, {model.__name__}(...).")
-    if not hasattr(model, "needs_behavior"):
-        raise EstimandError(f"ratio: {model!r} is no ratio model; pass TabularRatio(), LinearRatio() or KnownRatio(...).")
-
-
-def _weighting(
-    nuisances: Nuisances, goal: PolicyValue, model: RatioModel, behavior: BehaviorLike | None, folds: int | None, fits: int | None
-) -> _Weighting:
-    """Weights of the goal's target; `fits` are the folds of the ratio model."""
-    if model.needs_behavior:
-        ratios: Ratios | None = nuisances.ratios(goal.policy, behavior, folds, goal.horizon)
-        assert ratios is not None
-        target = ratios.target
-    else:
-        ratios, target = None, nuisances.target(goal.policy, behavior, folds, goal.horizon)
-    weights = nuisances.marginal(model, target, ratios, goal.discount, fits)
-    if not np.isfinite(weights.m).all():
-        raise WeightOverflowError("weights: a marginal weight is beyond the largest float. Use WIS or WDR.")
-    if not weights.m.any():
-        raise SupportError(
-            f"weights: all weights are zero under target {goal.policy}: no logged first decision agrees with it. Soften the "
-            "target (a new estimand), or use FQE and say that it extrapolates."
-        )
-    return _Weighting(target, ratios, weights)
+from causalrl.nuisances.value import ValueModel
 
 
 def _sequential(nuisances: Nuisances, goal: PolicyValue) -> bool:
@@ -185,7 +100,7 @@ class MIS(Estimator):
     def _model(self, data: Trajectories) -> RatioModel:
         if self.ratio is None:
             return TabularRatio(by_time=True) if data.tabular else LinearRatio()
-        _check_model(self.ratio)
+        check_ratio_model(self.ratio)
         return self.ratio
 
     def _check(self, nuisances: Nuisances, goal: PolicyValue, model: RatioModel) -> None:
@@ -195,8 +110,8 @@ class MIS(Estimator):
         else:
             steps.require_complete(str(self))
 
-    def _weights(self, nuisances: Nuisances, goal: PolicyValue, model: RatioModel) -> _Weighting:
-        return _weighting(nuisances, goal, model, self.behavior, self.folds, 1 if self.folds is None else self.folds)
+    def _weights(self, nuisances: Nuisances, goal: PolicyValue, model: RatioModel) -> MarginalWeighting:
+        return marginal_weighting(nuisances, goal, model, self.behavior, self.folds, 1 if self.folds is None else self.folds)
 
     def _without_states(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
         """Where no decision has a successor, the state ratio is 1."""
@@ -247,63 +162,18 @@ class DRL(Estimator):
         steps.require_successors(str(self))
         if model.needs_behavior and not _sequential(nuisances, goal):
             return DR(self.behavior, self.folds, q=self.q).score(nuisances, goal)
-        weighting = _weighting(nuisances, goal, model, self.behavior, self.folds, self.folds)
+        weighting = marginal_weighting(nuisances, goal, model, self.behavior, self.folds, self.folds)
         values = nuisances.values(self.q, weighting.target, goal.discount, self.folds)
         differences = steps.rewards - values.q + goal.discount * values.v_next
         moments = values.v[steps.first] + np.add.reduceat(weighting.m * differences, steps.first)
         folds = {"folds": (weighting.behavior_folds, values.folds)}
         notes = weighting.notes(goal.discount) + values.notes
-        for learner, used in ((self.q, values.folds), (model, weighting.weights.folds)):
-            if used == 1 and learner.default_folds > 1:
-                notes.append(Note(InSampleWarning, f"{label(learner)} serves the trajectories it learned from; use folds=5."))
+        notes += in_sample(self.q, values.folds) + in_sample(model, weighting.weights.folds)
         fixed = weighting.fixed(model) and self.q.known and not goal.policy.needs_behavior
         return Score(Sum(), moments[:, None], {**weighting.diagnostics, **values.diagnostics, **folds}, notes, fixed)
 
     def _model(self, data: Trajectories) -> RatioModel:
         if self.ratio is None:
             return TabularRatio() if data.tabular else LinearRatio()
-        _check_model(self.ratio)
+        check_ratio_model(self.ratio)
         return self.ratio
-
-
-def compiled_value(weighting: _Weighting, model: RatioModel, goal: PolicyValue, seed: int) -> CompiledValue | None:
-    """The refit of a plug-in value where propensities and weights have one, else None."""
-    ratios = weighting.ratios
-    if not isinstance(model, RefitsValue) or weighting.weights.folds > 1 or ratios is None:
-        return None
-    behavior, counted = ratios.behavior.model, None
-    if not behavior.known:
-        if not isinstance(behavior, CompiledPropensities) or len(ratios.behavior.folds) > 1 or ratios.made_of_behavior:
-            return None
-        counted = behavior
-    steps = weighting.target.steps
-    whole = np.ones(len(steps))
-    problem = RatioProblem(weighting.target, ratios.log_ratios, whole, goal.discount, goal.horizon, seed, ratios.behavior.logged)
-    return CompiledValue(model, problem, counted)
-
-
-@dataclass(frozen=True, eq=False)
-class CompiledValue:
-    """Re-learns counted propensities and marginal weights under resampling counts (b, G) of the clusters.
-
-    Attributes:
-        behavior: what counts the propensities; None where they are known.
-    """
-
-    model: RefitsValue
-    problem: RatioProblem
-    behavior: CompiledPropensities | None
-
-    @cached_property
-    def _refit(self) -> MarginalRefit:
-        return self.model.value_refit(self.problem)
-
-    @cached_property
-    def _propensities(self) -> PropensityRefit | None:
-        return None if self.behavior is None else self.behavior.propensity_refit(self.problem.steps)
-
-    def __call__(self, counts: Floats) -> Floats:
-        weights = np.ascontiguousarray(counts[:, self.problem.steps.data.clusters])
-        if self._propensities is None:
-            return self._refit(weights, self.problem.known_propensities[None])
-        return self._refit(weights, self._propensities(weights, np.zeros(weights.shape, np.int64)))

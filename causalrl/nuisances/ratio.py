@@ -81,7 +81,11 @@ class DensityRatio(ABC):
 
 
 class RatioModel(Protocol):
-    """What `ratio=` takes."""
+    """What `ratio=` takes.
+
+    One that can treat each time on its own also says `by_time`: whether it does so where there is no horizon too, so that a
+    record which stops early is lost to it.
+    """
 
     @property
     def default_folds(self) -> int:
@@ -162,6 +166,7 @@ class CumulativeWeights:
     default_folds: int = field(default=1, init=False, repr=False)
     known: bool = field(default=True, init=False, repr=False)
     needs_behavior: bool = field(default=True, init=False, repr=False)
+    by_time: bool = field(default=True, init=False, repr=False)
 
     def fit(self, problem: RatioProblem) -> DensityRatio:
         assert problem.log_ratios is not None

@@ -1,0 +1,162 @@
+"""Marginal weights as estimators use them: checked, described, and refitted in kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from causalrl.checks import Floats
+from causalrl.data import Steps
+from causalrl.diagnostics.record import Note, share
+from causalrl.diagnostics.weights import largest_share, overlap_notes
+from causalrl.errors import EstimandError, InSampleWarning, OverlapWarning, SupportError, SupportWarning, WeightOverflowError
+from causalrl.estimands import PolicyValue
+from causalrl.estimators.base import label
+from causalrl.estimators.direct import NOTABLE_MASS
+from causalrl.nuisances.behavior import BehaviorLike, BehaviorModel, CompiledPropensities, PropensityRefit
+from causalrl.nuisances.crossfit import Nuisances
+from causalrl.nuisances.ratio import MarginalRefit, RatioModel, RatioProblem, RefitsValue
+from causalrl.nuisances.records import MarginalWeights, Ratios
+from causalrl.nuisances.value import Target, ValueModel
+
+
+@dataclass(frozen=True, eq=False)
+class MarginalWeighting:
+    """The weights of one estimate and what they rest on; `ratios` is None where the model needs no behaviour policy."""
+
+    target: Target
+    ratios: Ratios | None
+    weights: MarginalWeights
+
+    @property
+    def m(self) -> Floats:
+        return self.weights.m
+
+    def fixed(self, model: RatioModel) -> bool:
+        return model.known and (self.ratios is None or self.ratios.behavior.model.known)
+
+    @property
+    def behavior_folds(self) -> int | None:
+        return None if self.ratios is None else len(self.ratios.behavior.folds)
+
+    @property
+    def diagnostics(self) -> dict[str, Any]:
+        """Kish's figure is taken over steps, and put in units of trajectories."""
+        steps, m = self.target.steps, self.m / np.abs(self.m).max()
+        of_trajectory = np.abs(np.add.reduceat(m, steps.first))
+        return {
+            "ess": steps.data.n * float(m.sum() ** 2 / np.sum(m**2)) / len(m),
+            "max_weight": float(self.m.max()),
+            "largest_share": largest_share(of_trajectory),
+            "lost_mass": self.weights.lost_mass,
+            "unsupported_mass": None if self.ratios is None else self.ratios.unsupported_mass,
+            "behavior": None if self.ratios is None else str(self.ratios.behavior.model),
+            "folds": (self.behavior_folds, None),
+        }
+
+    def notes(self, discount: float) -> list[Note]:
+        values, lost = self.diagnostics, self.weights.lost_mass
+        notes = []
+        if self.ratios is not None:
+            behavior = self.ratios.behavior
+            notes = [*self.ratios.notes, *in_sample(behavior.model, len(behavior.folds))]
+        notes += self.weights.notes + overlap_notes(self.target.steps.data.n, values["ess"], values["largest_share"], None)
+        if lost is not None and lost.max() > NOTABLE_MASS and not self.weights.notes:
+            text = (
+                f"up to {share(float(lost.max()))} of the target's probability at a time lies in states whose ratio the training "
+                "folds do not tell; their weight counts as 0. Pool the times, or use coarser states or fewer folds."
+            )
+            notes.append(Note(SupportWarning, text))
+        left = _left_behind(self.target.steps, self.m, discount)
+        if left is not None:
+            text = f"no trajectory under way at t = {left} agrees with the target; the estimate says nothing of what comes after."
+            notes.append(Note(OverlapWarning, text))
+        return notes
+
+
+def in_sample(learner: BehaviorModel | RatioModel | ValueModel, folds: int) -> list[Note]:
+    """A warning where a learner that is cross-fitted by default was not."""
+    if folds > 1 or learner.default_folds == 1:
+        return []
+    return [Note(InSampleWarning, f"{label(learner)} serves the trajectories it learned from; use folds=5.")]
+
+
+def _left_behind(steps: Steps, m: Floats, discount: float) -> int | None:
+    """The first time with discount^t > 0 at which weighted trajectories arrive and no step has weight."""
+    arrives = np.flatnonzero(m[:-1] * (np.diff(steps.trajectory) == 0)) + 1
+    left = np.setdiff1d(steps.time[arrives], steps.time[m != 0])
+    return int(left[0]) if len(left) and discount ** int(left[0]) > 0 else None
+
+
+def check_ratio_model(model: Any) -> None:
+    if isinstance(model, type):
+        raise EstimandError(f"ratio: {model.__name__} is a class; pass an object, {model.__name__}(...).")
+    if not hasattr(model, "needs_behavior"):
+        raise EstimandError(f"ratio: {model!r} is no ratio model; pass TabularRatio(), LinearRatio() or KnownRatio(...).")
+
+
+def marginal_weighting(
+    nuisances: Nuisances, goal: PolicyValue, model: RatioModel, behavior: BehaviorLike | None, folds: int | None, fits: int | None
+) -> MarginalWeighting:
+    """Weights of the goal's target; `fits` are the folds of the ratio model."""
+    if model.needs_behavior:
+        ratios: Ratios | None = nuisances.ratios(goal.policy, behavior, folds, goal.horizon)
+        assert ratios is not None
+        target = ratios.target
+    else:
+        ratios, target = None, nuisances.target(goal.policy, behavior, folds, goal.horizon)
+    weights = nuisances.marginal(model, target, ratios, goal.discount, fits)
+    if not np.isfinite(weights.m).all():
+        raise WeightOverflowError("weights: a marginal weight is beyond the largest float. Use WIS or WDR.")
+    if not weights.m.any():
+        raise SupportError(
+            f"weights: all weights are zero under target {goal.policy}: no logged first decision agrees with it. Soften the "
+            "target (a new estimand), or use FQE and say that it extrapolates."
+        )
+    return MarginalWeighting(target, ratios, weights)
+
+
+def compiled_value(weighting: MarginalWeighting, model: RatioModel, goal: PolicyValue, seed: int) -> CompiledValue | None:
+    """The refit of a plug-in value where propensities and weights have one, else None."""
+    ratios = weighting.ratios
+    if not isinstance(model, RefitsValue) or weighting.weights.folds > 1 or ratios is None:
+        return None
+    behavior, counted = ratios.behavior.model, None
+    if not behavior.known:
+        if not isinstance(behavior, CompiledPropensities) or len(ratios.behavior.folds) > 1 or ratios.made_of_behavior:
+            return None
+        counted = behavior
+    steps = weighting.target.steps
+    whole = np.ones(len(steps))
+    problem = RatioProblem(weighting.target, ratios.log_ratios, whole, goal.discount, goal.horizon, seed, ratios.behavior.logged)
+    return CompiledValue(model, problem, counted)
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledValue:
+    """Re-learns counted propensities and marginal weights under resampling counts (b, G) of the clusters.
+
+    Attributes:
+        behavior: what counts the propensities; None where they are known.
+    """
+
+    model: RefitsValue
+    problem: RatioProblem
+    behavior: CompiledPropensities | None
+
+    @cached_property
+    def _refit(self) -> MarginalRefit:
+        return self.model.value_refit(self.problem)
+
+    @cached_property
+    def _propensities(self) -> PropensityRefit | None:
+        return None if self.behavior is None else self.behavior.propensity_refit(self.problem.steps)
+
+    def __call__(self, counts: Floats) -> Floats:
+        weights = np.ascontiguousarray(counts[:, self.problem.steps.data.clusters])
+        if self._propensities is None:
+            return self._refit(weights, self.problem.known_propensities[None])
+        return self._refit(weights, self._propensities(weights, np.zeros(weights.shape, np.int64)))
