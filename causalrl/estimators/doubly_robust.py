@@ -27,7 +27,7 @@ class DoublyRobustEstimator(ImportanceEstimator):
     """Base of the doubly robust estimators.
 
     Args:
-        behavior, folds: see `ImportanceEstimator`; folds are those of behaviour and value model alike.
+        behavior, folds, truncate: see `ImportanceEstimator`; folds are those of behaviour and value model alike.
         q: value model.
     """
 
@@ -65,6 +65,7 @@ class RepeatedEstimator(DoublyRobustEstimator):
     repeats: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if whole_number("repeats", self.repeats, 1, EstimandError) % 2 == 0:
             raise EstimandError(f"repeats: {self.repeats} is even; use an odd number, so that one split attains the median.")
 
@@ -94,6 +95,7 @@ class DR(RepeatedEstimator):
         q: value model, cross-fitted by default unless linear.
         behavior: propensities; None is the logged ones where the data have them, else Counts() on states, Logit() on vectors.
         folds: cross-fitting folds by cluster of both; None is each learner's default.
+        truncate: bound c of the cumulative weights, min(w, c) (Ionides 2008), at least 1; None is none.
         repeats: odd number of random splits, whose median is taken (Chernozhukov et al. 2018, section 3.4); the interval then
             carries the noise of the splits.
 
@@ -122,6 +124,7 @@ class WDR(RepeatedEstimator):
         q: value model, cross-fitted by default unless linear.
         behavior: propensities; None is the logged ones where the data have them, else Counts() on states, Logit() on vectors.
         folds: cross-fitting folds by cluster of both; None is each learner's default.
+        truncate: bound c of the cumulative weights, min(w, c) (Ionides 2008), at least 1; None is none.
         repeats: odd number of random splits, whose median is taken (Chernozhukov et al. 2018, section 3.4); the interval then
             carries the noise of the splits.
 

@@ -37,6 +37,7 @@ class MAGIC(DoublyRobustEstimator):
         q: value model, cross-fitted by default unless linear.
         behavior: propensities; None is the logged ones where the data have them, else Counts() on states, Logit() on vectors.
         folds: cross-fitting folds by cluster of both; None is each learner's default.
+        truncate: bound c of the cumulative weights, min(w, c) (Ionides 2008), at least 1; None is none.
         level: of the interval that a return must leave to count as biased (0.9 in the authors' experiments; not a standard).
         replicates: resamples of that interval.
 
@@ -54,6 +55,7 @@ class MAGIC(DoublyRobustEstimator):
     replicates: int = 200
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         number("level", self.level, 0.0, 1.0, EstimandError)
         whole_number("replicates", self.replicates, 2, EstimandError)
 

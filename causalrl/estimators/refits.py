@@ -37,7 +37,7 @@ def compiled_refit(
         start, q, discount: start values, value model and discount of a doubly robust score.
     """
     behavior = ratios.behavior.model
-    compiled = behavior.known or isinstance(behavior, CompiledPropensities)
+    compiled = behavior.known or (isinstance(behavior, CompiledPropensities) and behavior.compiled)
     learned = None if q is None or q.known else q
     if ratios.made_of_behavior or not compiled or not (learned is None or isinstance(learned, CompiledDifferences)):
         return None

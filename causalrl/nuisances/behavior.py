@@ -87,6 +87,11 @@ folds, under each row; 0 where a step was not drawn, or its action is impossible
 class CompiledPropensities(Protocol):
     """A behaviour model whose cross-fitted refits run in a kernel."""
 
+    @property
+    def compiled(self) -> bool:
+        """Whether they do with these settings."""
+        ...
+
     @abstractmethod
     def propensity_refit(self, steps: Steps) -> PropensityRefit:
         """The refit on these steps, its tables made once."""

@@ -42,6 +42,7 @@ class Counts:
     memory: int = 1
     default_folds: int = field(default=1, init=False, repr=False)
     known: bool = field(default=False, init=False, repr=False)
+    compiled: bool = field(default=True, init=False, repr=False)
 
     def __post_init__(self) -> None:
         whole_number("memory", self.memory, 1, EstimandError)
@@ -55,7 +56,8 @@ class Counts:
     def propensity_refit(self, steps: Steps) -> PropensityRefit:
         """Refits of the logged actions' frequencies, in a kernel."""
         contexts = Contexts(steps, self.by_time, self.memory)
-        return partial(refit_counts, contexts.codes, steps.actions, contexts.count, steps.data.n_actions, steps.offsets)
+        sizes = contexts.count, steps.data.n_actions
+        return partial(refit_counts, contexts.codes, steps.actions.copy(), *sizes, steps.offsets)
 
 
 class Contexts:

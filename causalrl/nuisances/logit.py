@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from causalrl.data import Steps, Trajectories
 from causalrl.diagnostics.record import Note
 from causalrl.errors import ConvergenceWarning, DataError, SeparationError, SeparationWarning
 from causalrl.kernels.logit import information, newton_logit, score_rows, softmax_rows
-from causalrl.nuisances.behavior import BehaviorFit
+from causalrl.kernels.refit import refit_logit
+from causalrl.nuisances.behavior import BehaviorFit, PropensityRefit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,6 +70,18 @@ class Logit:
         return LogitFit(
             design, coefficients, classes, steps, basis, _notes(change, iterations, design, coefficients, basis[used])
         )
+
+    @property
+    def compiled(self) -> bool:
+        """Plain features only: columns of a formula may depend on which rows are there (knots, levels)."""
+        return self.formula is None
+
+    def propensity_refit(self, steps: Steps) -> PropensityRefit:
+        """Refits of the logged actions' probabilities, in a kernel; NaN where a resample separates the actions."""
+        basis = np.ascontiguousarray(Design(self.formula, steps).basis(steps.observations))
+        actions = steps.actions.copy()  # writable, so that a view of the data does not compile the kernel once more
+        sizes = steps.data.n_actions, steps.offsets
+        return partial(refit_logit, basis, actions, *sizes, _MAX_ITERATIONS, _TOLERANCE, _DIVERGED)
 
 
 def _notes(change: float, iterations: int, design: Design, coefficients: Floats, basis: Floats) -> tuple[Note, ...]:
