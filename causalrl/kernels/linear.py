@@ -1,4 +1,9 @@
-"""Weighted least squares a action, and its fitted Q-evaluation, in closed form."""
+"""Weighted ridge regression for each action, and its fitted Q-evaluation, in closed form.
+
+Minimised is sum_j w_j (y_j - theta_a' x_j)^2 + ridge W sum_{a, f} v_f theta_{a, f}^2, W the total weight and v_f the weighted
+variance of feature f over all rows: the coefficients of standardised features are penalised, those of the intercept are not, and
+neither a change of units nor a duplication of the data moves the fit. A penalty of 0 is least squares.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +17,25 @@ _RANK = 1e-11
 
 
 @compiled
-def action_inverse_grams(design: Floats, actions: Ints, weights: Floats, n_actions: int) -> tuple[Floats, Floats]:
-    """(A, d, d) pseudo-inverses of the centred sum_j w_j (x_j - m_a)(x_j - m_a)' of each action, and the means m (A, d).
+def ridge_penalties(design: Floats, weights: Floats, ridge: float) -> Floats:
+    """(d,) ridge W v_f; the intercept, whose variance is 0, has none."""
+    mean, out, total = np.zeros(design.shape[1]), np.zeros(design.shape[1]), 0.0
+    if ridge == 0.0:
+        return out
+    for j in range(len(weights)):
+        total += weights[j]
+        for f in range(1, design.shape[1]):
+            mean[f] += weights[j] * design[j, f]
+    mean /= total
+    for j in range(len(weights)):
+        for f in range(1, design.shape[1]):
+            out[f] += weights[j] * (design[j, f] - mean[f]) ** 2
+    return ridge * out
+
+
+@compiled
+def action_inverse_grams(design: Floats, actions: Ints, weights: Floats, n_actions: int, ridge: float) -> tuple[Floats, Floats]:
+    """(A, d, d) pseudo-inverses of each action's penalised sum_j w_j (x_j - m_a)(x_j - m_a)', and the means m (A, d).
 
     Column 0 is the intercept; centred it vanishes, so that the smallest coefficients are sought among the others only and a
     shifted target shifts the intercept alone.
@@ -33,7 +55,10 @@ def action_inverse_grams(design: Floats, actions: Ints, weights: Floats, n_actio
             for f in range(d):
                 for g in range(d):
                     grams[a, f, g] += weights[j] * (design[j, f] - means[a, f]) * (design[j, g] - means[a, g])
+    penalties = ridge_penalties(design, weights, ridge)
     for a in range(n_actions):
+        for f in range(d):
+            grams[a, f, f] += penalties[f]
         grams[a] = np.linalg.pinv(grams[a], _RANK)
     return grams, means
 
@@ -65,20 +90,21 @@ def action_least_squares(
 
 @compiled
 def linear_targets(
-    rewards: Floats, continues: Bools, next_design: Floats, next_policy: Floats, coefficients: Floats, discount: float
+    rewards: Floats, following: Ints, next_design: Floats, next_policy: Floats, coefficients: Floats, discount: float
 ) -> Floats:
-    """(M,) r + discount sum_a pi(a|s') x(s')' theta_a where the process goes on."""
+    """(M,) r + discount sum_a pi(a|s') x(s')' theta_a where something follows."""
+    values = np.zeros(len(next_design))
+    for point in range(len(next_design)):
+        for a in range(len(coefficients)):
+            if next_policy[point, a] > 0.0:
+                q = 0.0
+                for f in range(next_design.shape[1]):
+                    q += coefficients[a, f] * next_design[point, f]
+                values[point] += next_policy[point, a] * q
     out = rewards.copy()
     for j in range(len(rewards)):
-        if continues[j]:
-            value = 0.0
-            for a in range(len(coefficients)):
-                if next_policy[j, a] > 0.0:
-                    q = 0.0
-                    for f in range(next_design.shape[1]):
-                        q += coefficients[a, f] * next_design[j, f]
-                    value += next_policy[j, a] * q
-            out[j] += discount * value
+        if following[j] >= 0:
+            out[j] += discount * values[following[j]]
     return out
 
 
@@ -87,29 +113,29 @@ def finite_horizon_linear_q(
     design: Floats,
     actions: Ints,
     rewards: Floats,
-    continues: Bools,
     known: Bools,
+    following: Ints,
     next_design: Floats,
     next_policy: Floats,
     weights: Floats,
     n_actions: int,
     horizon: int,
     discount: float,
+    ridge: float,
 ) -> Floats:
     """(H, A, d) coefficients of Q_t by regression of r + discount V_{t+1}(s') on x(s), pooled over times.
 
     Args:
-        next_policy: (1 or H, M, A) target probabilities at the next observation; entry t is that of time t + 1.
+        following: (M,) point that follows each step, -1 where none counts. next_design: (C, d) of the points.
+        next_policy: (1 or H - 1, C, A) target probabilities at the points; entry t is that of time t + 1.
     """
     out = np.empty((horizon, n_actions, design.shape[1]))
-    grams, means = action_inverse_grams(design, actions, weights, n_actions)
+    grams, means = action_inverse_grams(design, actions, weights, n_actions, ridge)
     out[horizon - 1] = action_least_squares(grams, means, design, actions, weights, rewards)
     inner_weights = weights * known
-    grams, means = action_inverse_grams(design, actions, inner_weights, n_actions)
+    grams, means = action_inverse_grams(design, actions, inner_weights, n_actions, ridge)
     for t in range(horizon - 2, -1, -1):
-        targets = linear_targets(
-            rewards, continues & known, next_design, next_policy[min(t, len(next_policy) - 1)], out[t + 1], discount
-        )
+        targets = linear_targets(rewards, following, next_design, next_policy[min(t, len(next_policy) - 1)], out[t + 1], discount)
         out[t] = action_least_squares(grams, means, design, actions, inner_weights, targets)
     return out
 
@@ -119,16 +145,18 @@ def stationary_linear_q(
     design: Floats,
     actions: Ints,
     rewards: Floats,
-    continues: Bools,
     known: Bools,
+    following: Ints,
     next_design: Floats,
     next_policy: Floats,
     weights: Floats,
     n_actions: int,
     discount: float,
+    ridge: float,
 ) -> Floats:
     """(A, d) the projected fixed point (least-squares temporal differences; Lagoudakis & Parr 2003), by one linear solve.
 
+    With a ridge the regression that it is a fixed point of is penalised (Kolter & Ng 2009, section 3).
     NaN for an action without rows, and everywhere where there is no fixed point or the target takes such an action.
     """
     d = design.shape[1]
@@ -146,12 +174,16 @@ def stationary_linear_q(
                 moments[start + f] += x * rewards[j]
                 for g in range(d):
                     system[start + f, start + g] += x * design[j, g]
-                if continues[j]:
+                point = following[j]
+                if point >= 0:
                     for a in range(n_actions):
-                        if next_policy[j, a] > 0.0 and logged[a] == 0.0:
+                        if next_policy[point, a] > 0.0 and logged[a] == 0.0:
                             return np.full((n_actions, d), np.nan)
                         for g in range(d):
-                            system[start + f, a * d + g] -= x * discount * next_policy[j, a] * next_design[j, g]
+                            system[start + f, a * d + g] -= x * discount * next_policy[point, a] * next_design[point, g]
+    penalties = ridge_penalties(design, weights * known, ridge)
+    for k in range(size):
+        system[k, k] += penalties[k % d]
     solution = np.linalg.pinv(system, _RANK) @ moments
     if np.abs(system @ solution - moments).max() > 1e-7 * np.abs(moments).max():
         return np.full((n_actions, d), np.nan)
@@ -167,8 +199,8 @@ def refit_linear_start_values(
     design: Floats,
     actions: Ints,
     rewards: Floats,
-    continues: Bools,
     known: Bools,
+    following: Ints,
     next_design: Floats,
     next_policy: Floats,
     start_design: Floats,
@@ -176,6 +208,7 @@ def refit_linear_start_values(
     rows: Ints,
     horizon: int,
     discount: float,
+    ridge: float,
     weights: Floats,
 ) -> Floats:
     """(B,) mean start value of the Q refitted under each row of resampling weights (B, n); horizon 0 means stationary.
@@ -183,7 +216,8 @@ def refit_linear_start_values(
     A replicate without an action that the target takes has no fit and is NaN; the caller refuses it.
 
     Args:
-        rows: (M,) trajectory of each transition. start_design, start_policy: (n, d) and (n, A) at the first observations.
+        following, next_design, next_policy: see `finite_horizon_linear_q`. rows: (M,) trajectory of each transition.
+        start_design, start_policy: (n, d) and (n, A) at the first observations.
     """
     n, n_actions = start_policy.shape
     out = np.empty(len(weights))
@@ -191,11 +225,22 @@ def refit_linear_start_values(
         row_weights = weights[b][rows]
         if horizon > 0:
             coefficients = finite_horizon_linear_q(
-                design, actions, rewards, continues, known, next_design, next_policy, row_weights, n_actions, horizon, discount
+                design,
+                actions,
+                rewards,
+                known,
+                following,
+                next_design,
+                next_policy,
+                row_weights,
+                n_actions,
+                horizon,
+                discount,
+                ridge,
             )[0]
         else:
             coefficients = stationary_linear_q(
-                design, actions, rewards, continues, known, next_design, next_policy[0], row_weights, n_actions, discount
+                design, actions, rewards, known, following, next_design, next_policy[0], row_weights, n_actions, discount, ridge
             )
         total, weight = 0.0, 0.0
         for i in range(n):
