@@ -439,11 +439,15 @@ def two_steps(p: float, actions: list[int]) -> crl.Trajectories:
 def test_weights_of_zero_and_beyond_floats() -> None:
     goal = crl.PolicyValue(crl.Always(1), horizon=2)
     for estimator in (crl.MIS(), crl.MIS(ratio=POOLED), crl.DRL()):
-        with pytest.raises(SupportError, match="all weights are zero"):
-            estimator.estimate(two_steps(0.5, [0] * 8), goal)
+        for actions, t in (([0] * 8, 0), ([1, 0] * 4, 1)):
+            with pytest.raises(SupportError, match=f"all weights are zero at t = {t}"):
+                estimator.estimate(two_steps(0.5, actions), goal)
+    ragged = crl.Trajectories.from_arrays(
+        [0, 1, 0, 0, 1, 0], [1, 0, 1, 1, 0, 1], np.ones(6), [0, 2, 3, 5, 6], behavior_probabilities=[0.5] * 6
+    )
     for estimator in (crl.MIS(), crl.MIS(ratio=POOLED), crl.MIS(ratio=crl.LinearRatio())):
         with pytest.warns(crl.errors.OverlapWarning, match="no trajectory under way at t = 1"):
-            estimator.estimate(two_steps(0.5, [1, 0] * 4), goal)
+            estimator.estimate(ragged, goal)
         assert np.isfinite(estimator.estimate(two_steps(1e-300, [1] * 8), goal).value)
     with pytest.raises(WeightOverflowError, match="beyond the largest float"):
         crl.MIS(ratio=crl.CumulativeWeights()).estimate(two_steps(1e-300, [1] * 8), goal)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from causalrl.checks import Floats
+from causalrl.checks import Floats, Ints
 from causalrl.data import Steps
 from causalrl.diagnostics.record import Note, share
 from causalrl.diagnostics.weights import largest_share, overlap_notes
@@ -86,9 +86,15 @@ def in_sample(learner: BehaviorModel | RatioModel | ValueModel, folds: int) -> l
 
 def _left_behind(steps: Steps, m: Floats, discount: float) -> int | None:
     """The first time with discount^t > 0 at which weighted trajectories arrive and no step has weight."""
-    arrives = np.flatnonzero(m[:-1] * (np.diff(steps.trajectory) == 0)) + 1
+    arrives = np.append(True, m[:-1] != 0)
+    arrives[steps.first] = True
     left = np.setdiff1d(steps.time[arrives], steps.time[m != 0])
     return int(left[0]) if len(left) and discount ** int(left[0]) > 0 else None
+
+
+def _ends_before(steps: Steps, t: int) -> Ints:
+    """The last steps of the trajectories that ended by then."""
+    return steps.last[steps.time[steps.last] < t]
 
 
 def check_ratio_model(model: Any) -> None:
@@ -111,10 +117,11 @@ def marginal_weighting(
     weights = nuisances.marginal(model, target, ratios, goal.discount, fits)
     if not np.isfinite(weights.m).all():
         raise WeightOverflowError("weights: a marginal weight is beyond the largest float. Use WIS or WDR.")
-    if not weights.m.any():
+    left = _left_behind(target.steps, weights.m, goal.discount)
+    if left is not None and not weights.m[_ends_before(target.steps, left)].any():
         raise SupportError(
-            f"weights: all weights are zero under target {goal.policy}: no logged first decision agrees with it. Soften the "
-            "target (a new estimand), or use FQE and say that it extrapolates."
+            f"weights: all weights are zero at t = {left} under target {goal.policy}: no logged decision agrees with it there. "
+            "Shorten the horizon, soften the target (a new estimand), or use FQE and say that it extrapolates."
         )
     return MarginalWeighting(target, ratios, weights)
 
