@@ -125,13 +125,12 @@ def test_a_stationary_problem(kind: str) -> None:
 
 def test_a_resample_without_a_value_is_nan() -> None:
     """No weight left, an action that other folds never saw, fewer clusters than folds: NaN, and no interval."""
-    data = ragged(12, seed=3)
+    data = ragged(150)
     counts = np.zeros((4, int(data.clusters.max()) + 1))
-    counts[0, 0] = counts[1, [0, 1]] = counts[2, :4] = 1
-    counts[3] = 1
-    for estimator in (crl.PDWIS(behavior=crl.Counts(), folds=5), crl.DR(folds=5)):
-        values = same(estimator, data, GOAL, counts)
-        assert np.isnan(values[:3]).all()
+    for row, drawn in enumerate((1, 2, 4, 5)):  # five clusters make five folds of one, none of which saw all of the others
+        counts[row, :drawn] = 1
+    for estimator in (crl.PDWIS(behavior=crl.Counts(), folds=5), crl.DR(behavior=crl.Counts(), folds=5)):
+        assert np.isnan(same(estimator, data, GOAL, counts)).all()
     agreeing = crl.Trajectories.from_arrays([0] * 6, [0, 0, 0, 0, 0, 1], np.arange(6.0), range(7))
     only_one = crl.PolicyValue(crl.Always(1), horizon=1)
     values = same(crl.WIS(behavior=crl.Counts()), agreeing, only_one, np.array([[1.0, 1, 1, 1, 1, 1], [2, 2, 1, 1, 0, 0]]))

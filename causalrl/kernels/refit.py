@@ -1,7 +1,6 @@
-"""Weighting and doubly robust estimates under resampling weights: every replicate learns its nuisances anew.
+"""Weighting and doubly robust estimates under resampling weights, their tabular Q learned anew in every replicate.
 
-A replicate is a row of trajectory weights (n,), 0 for what was not drawn, and of folds (n,). Every kernel fills the rows of
-what was drawn and leaves the rest at 0; a value that does not exist is NaN.
+Replicates are those of `causalrl.kernels.refit_propensities`. A value that does not exist is NaN.
 """
 
 from __future__ import annotations
@@ -13,137 +12,9 @@ import numpy as np
 
 from causalrl.checks import Bools, Floats, Ints
 from causalrl.kernels.jit import compiled, parallel
-from causalrl.kernels.logit import newton_logit, softmax_rows
 from causalrl.kernels.ragged import add_moments, largest_log_weights, running_sum, weighted_remainders
+from causalrl.kernels.refit_propensities import training_weights
 from causalrl.kernels.tabular import finite_horizon_q, stationary_q
-
-
-@compiled
-def training_weights(weights: Floats, folds: Ints, fold: int, n_folds: int) -> Floats:
-    """(n,) weights of the trajectories that a fold's nuisances learn from: all of them where there is one fold."""
-    out = weights.copy()
-    if n_folds > 1:
-        for i in range(len(weights)):
-            if folds[i] == fold:
-                out[i] = 0.0
-    return out
-
-
-@compiled
-def frequencies(
-    contexts: Ints, actions: Ints, n_contexts: int, n_actions: int, offsets: Ints, weights: Floats, folds: Ints, out: Floats
-) -> None:
-    """(M,) share of each drawn step's action among the actions of its context in the training folds; 0 where it is unseen."""
-    n_folds = folds.max() + 1
-    for fold in range(n_folds):
-        train = training_weights(weights, folds, fold, n_folds)
-        counts, totals = np.zeros(n_contexts * n_actions), np.zeros(n_contexts)
-        for i in range(len(weights)):
-            if train[i] > 0.0:
-                for j in range(offsets[i], offsets[i + 1]):
-                    counts[contexts[j] * n_actions + actions[j]] += train[i]
-                    totals[contexts[j]] += train[i]
-        for i in range(len(weights)):
-            if weights[i] > 0.0 and folds[i] == fold:
-                for j in range(offsets[i], offsets[i + 1]):
-                    count = counts[contexts[j] * n_actions + actions[j]]
-                    out[j] = count / totals[contexts[j]] if count > 0.0 else 0.0
-
-
-@parallel
-def refit_counts(
-    contexts: Ints, actions: Ints, n_contexts: int, n_actions: int, offsets: Ints, weights: Floats, folds: Ints
-) -> Floats:
-    """(B, M) `frequencies` of every replicate.
-
-    Args:
-        contexts, actions: (M,). weights, folds: (B, n).
-    """
-    out = np.zeros((len(weights), len(contexts)))
-    for b in numba.prange(len(weights)):
-        frequencies(contexts, actions, n_contexts, n_actions, offsets, weights[b], folds[b], out[b])
-    return out
-
-
-@compiled
-def largest_predictor(design: Floats, coefficients: Floats) -> float:
-    """The largest |x'beta| over rows and classes."""
-    largest = 0.0
-    for j in range(len(design)):
-        for c in range(len(coefficients)):
-            eta = 0.0
-            for f in range(design.shape[1]):
-                eta += design[j, f] * coefficients[c, f]
-            largest = max(largest, abs(eta))
-    return largest
-
-
-@compiled
-def logit_propensities(
-    basis: Floats,
-    actions: Ints,
-    n_actions: int,
-    offsets: Ints,
-    weights: Floats,
-    folds: Ints,
-    max_iterations: int,
-    tolerance: float,
-    diverged: float,
-    out: Floats,
-) -> None:
-    """(M,) probability of each drawn step's action under the logit of the training folds; 0 where there is none.
-
-    Args:
-        basis: (M, d) design of full column rank. diverged: a linear predictor beyond this that still moves is separation.
-    """
-    n_folds = folds.max() + 1
-    for fold in range(n_folds):
-        train = training_weights(weights, folds, fold, n_folds)
-        rows, row_weights, code = np.empty(len(actions), np.int64), np.empty(len(actions)), np.full(n_actions, -1)
-        used = 0
-        for i in range(len(train)):
-            if train[i] > 0.0:
-                for j in range(offsets[i], offsets[i + 1]):
-                    rows[used], row_weights[used] = j, train[i]
-                    code[actions[j]] = 0
-                    used += 1
-        n_classes = 0
-        for a in range(n_actions):
-            if code[a] == 0:
-                code[a] = n_classes
-                n_classes += 1
-        if n_classes < 2:
-            continue
-        design, classes = basis[rows[:used]], code[actions[rows[:used]]]
-        coefficients, change, _ = newton_logit(design, classes, row_weights[:used], n_classes, max_iterations, tolerance)
-        if change > 1e-3 and largest_predictor(design, coefficients) > diverged:
-            continue
-        for i in range(len(weights)):
-            if weights[i] > 0.0 and folds[i] == fold:
-                first, last = offsets[i], offsets[i + 1]
-                probabilities = softmax_rows(basis[first:last], coefficients)
-                for j in range(first, last):
-                    if code[actions[j]] >= 0:
-                        out[j] = probabilities[j - first, code[actions[j]]]
-
-
-@parallel
-def refit_logit(
-    basis: Floats,
-    actions: Ints,
-    n_actions: int,
-    offsets: Ints,
-    max_iterations: int,
-    tolerance: float,
-    diverged: float,
-    weights: Floats,
-    folds: Ints,
-) -> Floats:
-    """(B, M) `logit_propensities` of every replicate, weights and folds (B, n)."""
-    out = np.zeros((len(weights), len(actions)))
-    for b in numba.prange(len(weights)):
-        logit_propensities(basis, actions, n_actions, offsets, weights[b], folds[b], max_iterations, tolerance, diverged, out[b])
-    return out
 
 
 @compiled

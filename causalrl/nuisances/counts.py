@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from causalrl.checks import Bools, Floats, Ints, first_bad, whole_number
 from causalrl.data import Steps
 from causalrl.errors import DataError, EstimandError, SupportError
-from causalrl.kernels.refit import refit_counts
+from causalrl.kernels.refit_propensities import refit_counts
 from causalrl.kernels.tabular import weighted_counts
 from causalrl.nuisances.behavior import BehaviorFit, PropensityRefit
 

@@ -14,7 +14,7 @@ from causalrl.data import Steps, Trajectories
 from causalrl.diagnostics.record import Note
 from causalrl.errors import ConvergenceWarning, DataError, SeparationError, SeparationWarning
 from causalrl.kernels.logit import information, newton_logit, score_rows, softmax_rows
-from causalrl.kernels.refit import refit_logit
+from causalrl.kernels.refit_propensities import refit_logit
 from causalrl.nuisances.behavior import BehaviorFit, PropensityRefit
 
 if TYPE_CHECKING:
