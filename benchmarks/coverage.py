@@ -82,15 +82,14 @@ def pairs(problem: Problem) -> list[Pair]:
 def bounds(problem: Problem) -> list[IntervalMethod]:
     """Bounds of the mean; those that need a range only where it is small.
 
-    In ModelWin (H = 4) and ModelFail two decisions of a trajectory have a ratio other than 1, so that no weight exceeds the square
-    of the largest; returns lie within 2 and within 1.
+    In ModelWin (H = 4) and ModelFail two decisions of a trajectory have a ratio other than 1, so that no weight exceeds the
+    square of the largest; returns lie within 2 and within 1.
     """
     largest_return = {"ModelWin": 2.0, "ModelFail": 1.0}.get(problem.name)
     if largest_return is None:
         return [crl.StudentT()]
-    states, first = np.arange(problem.simulator.n_states), np.zeros(problem.simulator.n_states, np.int64)
-    target, behavior = (policy.probabilities(states, first) for policy in (problem.target, problem.behavior))
-    weight = float((target / behavior).max() ** 2)
+    assert isinstance(problem.target, crl.TabularPolicy) and isinstance(problem.behavior, crl.TabularPolicy)
+    weight = float((problem.target.table / problem.behavior.table).max() ** 2)
     ranged = [kind(-largest_return, largest_return, max_weight=weight) for kind in (crl.Hoeffding, crl.EmpiricalBernstein)]
     return [crl.StudentT(), *ranged]
 
