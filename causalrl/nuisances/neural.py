@@ -9,6 +9,7 @@ from one step to the next, then cancel within each action.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +26,7 @@ from causalrl.nuisances.regression import Regression, _Iteration
 from causalrl.nuisances.value import QFunction, ValueProblem
 
 _FIRST = 10
-"""The first regression starts from random weights, and takes this many times the epochs of the others."""
+"""The first regression starts from random weights, and takes this many times the gradient steps of the others."""
 _RIDGE = 1.0
 """Weight of the trained output layer in its least squares, in observations."""
 _DECAY, _FROZEN = 0.9, 0.01
@@ -44,9 +45,9 @@ class NeuralQ:
 
     Args:
         encoder: a d3rlpy encoder factory; None is `VectorEncoderFactory([64, 64])`.
-        epochs: passes over the data in each regression (ten times as many in the first).
-        learning_rate: of Adam, falling linearly to 0 within each regression.
-        batch_size: decisions in one gradient.
+        steps: gradient steps of Adam in each regression (ten times as many in the first).
+        learning_rate: step size, falling linearly to 0 within each regression.
+        batch_size: decisions in one gradient step.
         max_iterations: of the fixed-point iteration when the horizon is None.
 
     Raises:
@@ -61,7 +62,7 @@ class NeuralQ:
     """
 
     encoder: Any = None
-    epochs: int = 2
+    steps: int = 30
     learning_rate: float = 2e-3
     batch_size: int = 512
     max_iterations: int = 500
@@ -69,7 +70,7 @@ class NeuralQ:
     known: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "max_iterations"):
+        for name in ("steps", "batch_size", "max_iterations"):
             whole_number(f"NeuralQ: {name}", getattr(self, name), 1)
         number("NeuralQ: learning_rate", self.learning_rate, 1e-12)
 
@@ -178,7 +179,7 @@ class _Learner:
         done = len(self.losses)
         share = _DECAY ** max(0, done - 1) if self.stationary else 1.0
         if share >= _FROZEN:
-            self._train(on, goals.float(), self.model.epochs * (1 if done else _FIRST), self.model.learning_rate * share)
+            self._train(on, goals.float(), self.model.steps * (1 if done else _FIRST), self.model.learning_rate * share)
             self.head = self._trained_head()
         self._solve(on, goals)
         return _NeuralLayer(self.scale, deepcopy(self.network.encoder), self.head.clone(), on.seen)
@@ -188,14 +189,13 @@ class _Learner:
 
         return torch.cat([self.weight, self.bias[:, None]], dim=1).detach().double().T.contiguous()
 
-    def _train(self, on: _Decisions, goals: Any, epochs: int, rate: float) -> None:
+    def _train(self, on: _Decisions, goals: Any, steps: int, rate: float) -> None:
         import torch
 
         self.network.train()
         optimiser = torch.optim.Adam(self.network.parameters(), lr=rate)
-        batches = [batch for _ in range(epochs) for batch in torch.randperm(len(goals)).split(self.model.batch_size)]
-        for done, batch in enumerate(batches):
-            optimiser.param_groups[0]["lr"] = rate * (1 - done / len(batches))
+        for done, batch in enumerate(_batches(len(goals), self.model.batch_size, steps)):
+            optimiser.param_groups[0]["lr"] = rate * (1 - done / steps)
             q = self.network(on.inputs[batch]).q_value
             loss = (q.gather(1, on.actions[batch, None])[:, 0] - goals[batch]).square().mean()
             optimiser.zero_grad()
@@ -232,6 +232,16 @@ def _network(encoder: Any, width: int, n_actions: int) -> Any:
     module = factory.create([width])
     size = d3rlpy.models.torch.compute_output_size([[width]], module)
     return d3rlpy.models.MeanQFunctionFactory().create_discrete(module, size, n_actions)[0]
+
+
+def _batches(count: int, size: int, steps: int) -> Iterator[Any]:
+    """Row numbers of each minibatch: one random order of the rows after the other, cut into pieces."""
+    import torch
+
+    pieces: list[Any] = []
+    for _ in range(steps):
+        pieces = pieces or list(torch.randperm(count).split(size))
+        yield pieces.pop(0)
 
 
 def _with_one(features: Any) -> Any:
