@@ -17,8 +17,11 @@ from scipy import stats
 
 import causalrl as crl
 from causalrl.errors import EstimandError, IntervalError, MismatchError
-from causalrl.inference.functionals import cluster_standard_error
-from causalrl.kernels.resampling import bootstrap_means, count_block, influence_squares
+from causalrl.inference.base import Evidence
+from causalrl.inference.bootstrap import prepare
+from causalrl.inference.functionals import RatioSum, Sum, cluster_standard_error
+from causalrl.kernels.cluster_weights import Weights
+from causalrl.kernels.resampling import bootstrap_means, count_block, influence_squares, weighted_sums, weights_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrl.errors.OverlapWarning")
 
@@ -129,6 +132,47 @@ def test_bootstrap_means_and_variances(clustered: bool) -> None:
         assert squares[b] == pytest.approx(sum(v * v for v in sums.values()), rel=1e-10)
 
 
+@pytest.mark.parametrize("kind", Weights)
+@pytest.mark.parametrize("n_clusters", [1, 3, 31, 64, 65, 130])
+def test_weighted_sums_are_weights_times_totals(kind: Weights, n_clusters: int) -> None:
+    """Whatever the number of columns and of replicates, a column has the same bits."""
+    totals = np.random.default_rng(n_clusters).normal(size=(n_clusters, 5))
+    weights = weights_of(int(kind), n_clusters, 70, 3)
+    sums = weighted_sums(int(kind), totals, 70, 3)
+    np.testing.assert_allclose(sums, weights @ totals, atol=1e-12)
+    np.testing.assert_array_equal(weighted_sums(int(kind), totals[:, 3:4].copy(), 33, 3)[:, 0], sums[:33, 3])
+    if kind is Weights.MULTINOMIAL:
+        np.testing.assert_array_equal(weights, count_block(n_clusters, 3, 0, 70))
+
+
+def test_laws_of_the_weights() -> None:
+    """Poisson by chi-square down to P(N >= 6), Exp(1) by Kolmogorov & Smirnov, signs by their mean; no weight is correlated with
+    that of the next cluster, replicate or seed."""
+    counts = weights_of(int(Weights.POISSON), 1_000, 1_000, 1)
+    observed = np.bincount(counts.astype(int).ravel(), minlength=7)
+    expected = stats.poisson(1).pmf(np.arange(6))
+    assert stats.chisquare([*observed[:6], observed[6:].sum()], [*expected * 1e6, (1 - expected.sum()) * 1e6]).pvalue > 1e-3
+    assert counts.max() >= 8
+    exponential = weights_of(int(Weights.EXPONENTIAL), 200, 100, 1)
+    assert stats.kstest(exponential.ravel(), "expon").pvalue > 1e-3
+    signs = weights_of(int(Weights.SIGN), 200, 500, 1)
+    assert set(np.unique(signs)) == {-1.0, 1.0}
+    assert abs(signs.mean()) < 4 / math.sqrt(signs.size)
+    for kind in (Weights.POISSON, Weights.EXPONENTIAL, Weights.SIGN):
+        one, two = weights_of(int(kind), 200, 500, 1), weights_of(int(kind), 200, 500, 2)
+        bound = 4.5 / math.sqrt(one.size)
+        for a, b in ((one, two), (one[1:], one[:-1]), (one[:, 1:], one[:, :-1]), (one[1:, 1:], one[:-1, :-1])):
+            assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < bound
+
+
+def test_rare_poisson_counts_are_exact() -> None:
+    """The thresholds are the distribution function to 2^-32, up to P(N <= 11) = 1 - 8e-10."""
+    from causalrl.kernels.cluster_weights import _STEPS
+
+    thresholds = (np.array(_STEPS, float) + 2**31) / 2**32
+    np.testing.assert_allclose(thresholds, stats.poisson(1).cdf(np.arange(12)), rtol=0, atol=2.0**-32)
+
+
 # -------------------------------------------------------------------------------------------------------- interval methods
 
 
@@ -234,6 +278,194 @@ def test_cluster_standard_error_with_one_unit_a_cluster_is_sd_over_root_n() -> N
     u = np.random.default_rng(9).normal(size=40)
     u -= u.mean()
     assert cluster_standard_error(u, np.arange(40)) == pytest.approx(u.std(ddof=1) / math.sqrt(40), rel=1e-12)
+
+
+def ratio_evidence(w: np.ndarray, r: np.ndarray, clusters: Any = None) -> Evidence:
+    """Evidence on sum w r / sum w."""
+    moments = np.column_stack([w * r, w])
+    value = float(moments[:, 0].sum() / moments[:, 1].sum())
+    return Evidence(value, np.arange(len(w)) if clusters is None else clusters, RatioSum(np.zeros(1)), moments)
+
+
+def skewed(n: int, rng: np.random.Generator, mu: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """The design of trap D4: log-normal weights unrelated to normal outcomes."""
+    return np.exp(rng.normal(-0.5, 1, n)), mu + rng.normal(size=n)
+
+
+OF_MOMENTS = (
+    crl.Wald(),
+    *(
+        kind(400)
+        for kind in (
+            *(crl.PercentileBootstrap, crl.BCaBootstrap, crl.BayesianBootstrap, crl.PoissonBootstrap),
+            *(crl.StudentizedBootstrap, crl.MultiplierBootstrap),
+        )
+    ),
+)
+named_method = pytest.mark.parametrize("method", OF_MOMENTS, ids=lambda method: type(method).__name__)
+
+
+@named_method
+@pytest.mark.parametrize("functional", ["mean", "ratio"])
+def test_intervals_move_with_the_outcomes(method: Any, functional: str) -> None:
+    """Trap D4: a constant added to the outcomes moves the interval and leaves its width alone; a scale scales it."""
+    w, r = skewed(80, np.random.default_rng(1))
+
+    def limits(r: np.ndarray) -> np.ndarray:
+        mean = Evidence(float(r.mean()), np.arange(80), Sum(), r[:, None])
+        return np.array(method.limits(mean if functional == "mean" else ratio_evidence(w, r), 0.9))
+
+    np.testing.assert_allclose(limits(r + 100), limits(r) + 100, atol=1e-9)
+    np.testing.assert_allclose(limits(2 * r), 2 * limits(r), rtol=1e-12)
+    if type(method) in (crl.Wald, crl.PercentileBootstrap, crl.BCaBootstrap, crl.StudentizedBootstrap, crl.MultiplierBootstrap):
+        np.testing.assert_allclose(limits(-r), -limits(r)[::-1], atol=1e-12)
+
+
+@named_method
+def test_duplicated_trajectories_tell_nothing(method: Any) -> None:
+    """Trap D7: under one cluster id the interval stays; as new rows it shrinks by sqrt 2."""
+    w, r = skewed(300, np.random.default_rng(2))
+    once = np.array(method.limits(ratio_evidence(w, r), 0.95))
+    rows = np.repeat(np.arange(300), 2)
+    np.testing.assert_allclose(method.limits(ratio_evidence(w[rows], r[rows], rows), 0.95), once, rtol=1e-9)
+    assert method.stderr(ratio_evidence(w[rows], r[rows], rows)) == pytest.approx(method.stderr(ratio_evidence(w, r)), rel=1e-9)
+    shrunk = method.stderr(ratio_evidence(w[rows], r[rows])) / method.stderr(ratio_evidence(w, r))
+    assert shrunk == pytest.approx(math.sqrt(0.5), rel=0.12)
+
+
+@pytest.mark.parametrize("n", [30, 100, 1000])
+def test_standard_error_of_a_mean_at_every_n(n: int) -> None:
+    """Trap D6: resamples have the size of the data."""
+    x = np.random.default_rng(n).normal(size=n)
+    evidence = Evidence(float(x.mean()), np.arange(n), Sum(), x[:, None])
+    for kind in (crl.PercentileBootstrap, crl.PoissonBootstrap, crl.BayesianBootstrap):
+        assert kind(4000, seed=1).stderr(evidence) == pytest.approx(x.std() / math.sqrt(n), rel=0.07)
+
+
+@named_method
+def test_coverage_of_a_ratio(method: Any) -> None:
+    """Log-normal weights of variance .28: nominal within binomial error."""
+    rng = np.random.default_rng(0)
+    samples = [ratio_evidence(np.exp(rng.normal(-0.125, 0.5, 200)), 1 + rng.normal(size=200)) for _ in range(300)]
+    covered = np.mean([low <= 1 <= high for low, high in (method.limits(evidence, 0.95) for evidence in samples)])
+    assert covered == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 300))
+
+
+COVERAGE_OF_D4 = {  # measured over 3,000 samples; BCa of scipy covers .914
+    **{"Wald": 0.939, "PercentileBootstrap": 0.930, "BCaBootstrap": 0.916, "BayesianBootstrap": 0.920},
+    **{"PoissonBootstrap": 0.936, "StudentizedBootstrap": 0.929, "MultiplierBootstrap": 0.934},
+}
+
+
+@named_method
+def test_coverage_of_a_skewed_ratio(method: Any) -> None:
+    """Trap D4: the percentile bootstrap of the ratio covers .930 at width .420; with the normaliser frozen it is .545 wide.
+
+    All intervals fall a little short, since a sample of 200 rarely shows the tail of the weights.
+    """
+    rng = np.random.default_rng(0)
+    samples = [ratio_evidence(*skewed(200, rng)) for _ in range(300)]
+    limits = np.array([method.limits(evidence, 0.95) for evidence in samples])
+    covered = np.mean((limits[:, 0] <= 1) & (limits[:, 1] >= 1))
+    assert covered == pytest.approx(COVERAGE_OF_D4[type(method).__name__], abs=4 * math.sqrt(0.93 * 0.07 / 300))
+    width = np.mean(limits[:, 1] - limits[:, 0])
+    assert width == pytest.approx(0.45 if isinstance(method, crl.StudentizedBootstrap) else 0.42, abs=0.025)
+
+
+def test_bca_by_hand_and_against_scipy() -> None:
+    """Efron's formula over given replicates; scipy's own resamples and jackknife agree within Monte-Carlo error."""
+    w, r = skewed(120, np.random.default_rng(3))
+    evidence, method = ratio_evidence(w, r), crl.BCaBootstrap(4000, seed=1)
+    replicates = np.sort(crl.PercentileBootstrap(4000, seed=1).values(evidence))
+    psi = (w * r - evidence.value * w) / w.mean()
+    a = (psi**3).sum() / (6 * (psi**2).sum() ** 1.5)
+    z0 = stats.norm.ppf(np.mean(replicates < evidence.value))
+    z = stats.norm.ppf([0.05, 0.95])
+    by_hand = np.quantile(replicates, stats.norm.cdf(z0 + (z0 + z) / (1 - a * (z0 + z))))
+    found = np.array(method.limits(evidence, 0.9))
+    np.testing.assert_allclose(found, by_hand, rtol=1e-12)
+
+    def ratio(w: np.ndarray, r: np.ndarray, axis: int) -> np.ndarray:
+        return (w * r).sum(axis=axis) / w.sum(axis=axis)
+
+    other = stats.bootstrap(
+        (w, r), ratio, paired=True, vectorized=True, n_resamples=4000, confidence_level=0.9, rng=np.random.default_rng(4)
+    )
+    tolerance = 0.12 * evidence.stderr
+    np.testing.assert_allclose(found, [other.confidence_interval.low, other.confidence_interval.high], atol=tolerance)
+
+
+def test_bca_without_an_answer() -> None:
+    w, r = skewed(50, np.random.default_rng(5))
+    evidence = ratio_evidence(w, r)
+    off = Evidence(float(r.max()) + 1, evidence.clusters, evidence.functional, evidence.moments)
+    with pytest.raises(IntervalError, match="lie below the value"):
+        crl.BCaBootstrap(100).limits(off, 0.95)
+    constant = Evidence(2.0, np.arange(20), Sum(), np.full((20, 1), 2.0))
+    assert crl.BCaBootstrap(100).limits(constant, 0.95) == (2.0, 2.0)
+
+
+def test_bayesian_bootstrap_is_dirichlet() -> None:
+    """Rubin 1981: the variance of the replicates of a mean is s^2 / (n + 1), s^2 with divisor n."""
+    x = np.random.default_rng(6).normal(size=40)
+    values = crl.BayesianBootstrap(20_000, seed=2).values(Evidence(float(x.mean()), np.arange(40), Sum(), x[:, None]))
+    assert values.mean() == pytest.approx(x.mean(), abs=5 * x.std() / math.sqrt(41 * 20_000))
+    assert values.var() == pytest.approx(x.var() / 41, rel=5 * math.sqrt(2 / 20_000))
+    assert values.min() > x.min()
+
+
+def test_poisson_bootstrap_that_draws_nobody() -> None:
+    x = np.arange(4.0)
+    evidence = Evidence(1.5, np.arange(4), Sum(), x[:, None])
+    with pytest.raises(IntervalError, match="draw nobody: there are only 4 clusters"):
+        crl.PoissonBootstrap(1000).limits(evidence, 0.95)
+    assert len(crl.BayesianBootstrap(1000).values(evidence)) == 1000
+
+
+def test_multiplier_quantile_of_symmetric_influence_is_students() -> None:
+    """Averaged over normal samples, the quantile of |t| under random signs is Student's; and by enumeration of all signs."""
+    rng = np.random.default_rng(7)
+    method = crl.MultiplierBootstrap(400)
+    found = [method.critical([Evidence(0.0, np.arange(12), Sum(), rng.normal(size=(12, 1)))], 0.9) for _ in range(400)]
+    assert np.mean(found) == pytest.approx(stats.t(11).ppf(0.95), rel=0.02)
+    x = rng.normal(size=9) ** 3
+    psi = x - x.mean()
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 9)).reshape(9, -1).T
+    drawn = signs * psi
+    t = np.abs(drawn.mean(axis=1)) / (drawn.std(axis=1, ddof=1) / 3)
+    value = crl.MultiplierBootstrap(20_000).critical([Evidence(float(x.mean()), np.arange(9), Sum(), x[:, None])], 0.8)
+    assert np.mean(t < value * (1 - 1e-9)) == pytest.approx(0.8, abs=0.03)
+    with pytest.raises(IntervalError, match="2 clusters are too few"):
+        method.critical([Evidence(0.5, np.arange(2), Sum(), np.array([[0.0], [1.0]]))], 0.9)
+
+
+def test_prepared_estimates_have_the_bits_of_single_ones() -> None:
+    data = logged(n=90, clusters=np.arange(90) // 2)
+    for method in (
+        crl.PercentileBootstrap(70, seed=3),
+        crl.PoissonBootstrap(70),
+        crl.StudentizedBootstrap(70),
+        crl.BCaBootstrap(70),
+    ):
+        together = [estimator.estimate(data, GOAL) for estimator in FIXED.values()]
+        prepare([*(estimate.evidence for estimate in together), crl.FQE().estimate(data, GOAL).evidence], method)
+        assert all(estimate.evidence.has_resampled(method.weights, 70, method.seed) for estimate in together)
+        alone = [estimator.estimate(data, GOAL).interval(method=method) for estimator in FIXED.values()]
+        assert [tuple(estimate.interval(method=method)) for estimate in together] == [tuple(interval) for interval in alone]
+    prepare([crl.WIS().estimate(data, GOAL).evidence], crl.Wald())
+
+
+def test_means_are_those_of_the_clusters_drawn() -> None:
+    """Unequal clusters: the number of trajectories differs between replicates."""
+    clusters = np.sort(np.random.default_rng(8).integers(0, 9, 40))
+    clusters = np.unique(clusters, return_inverse=True)[1]
+    x = np.random.default_rng(9).normal(size=40)
+    evidence = Evidence(float(x.mean()), clusters, Sum(), x[:, None])
+    for kind in (Weights.MULTINOMIAL, Weights.POISSON, Weights.EXPONENTIAL):
+        weights = weights_of(int(kind), int(clusters.max()) + 1, 50, 4)[:, clusters]
+        means, counted = evidence.resampled(kind, 50, 4)
+        np.testing.assert_allclose(means[:, 0], (weights * x).sum(axis=1) / weights.sum(axis=1), rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(counted, weights.sum(axis=1), rtol=1e-12)
 
 
 # ------------------------------------------------------------------------------------------------------------- arithmetic
@@ -424,6 +656,8 @@ for kind in crl.ALL:
         if estimate.evidence.functional is not None:
             numbers += [*estimate.interval(), *estimate.interval(method=crl.PercentileBootstrap(20)),
                         *estimate.interval(method=crl.StudentizedBootstrap(20)), *estimate.influence]
+            for method in (crl.BCaBootstrap, crl.BayesianBootstrap, crl.PoissonBootstrap, crl.MultiplierBootstrap):
+                numbers += [*estimate.interval(0.6, method=method(20))]
         out[f"{kind.__name__}{number}"] = [float(x).hex() for x in numbers]
 print(json.dumps(out))
 """

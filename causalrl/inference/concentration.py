@@ -129,7 +129,7 @@ class EmpiricalBernstein(Ranged):
         >>> data = crl.Trajectories.from_arrays([0] * 400, [0, 1] * 200, [0.0, 1.0] * 200, range(401))
         >>> low, high = crl.OnPolicyMean().estimate(data, crl.Uniform(2)).interval(0.95, method=EmpiricalBernstein(0, 1))
         >>> print(f"{low:.4f} {high:.4f}")
-        0.3699 0.6301
+        0.4003 0.5997
     """
 
     def half_width(self, evidence: Evidence, level: float) -> float:
