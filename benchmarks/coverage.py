@@ -88,7 +88,8 @@ def bounds(problem: Problem) -> list[IntervalMethod]:
     largest_return = {"ModelWin": 2.0, "ModelFail": 1.0}.get(problem.name)
     if largest_return is None:
         return [crl.StudentT()]
-    assert isinstance(problem.target, crl.TabularPolicy) and isinstance(problem.behavior, crl.TabularPolicy)
+    assert isinstance(problem.target, crl.TabularPolicy)
+    assert isinstance(problem.behavior, crl.TabularPolicy)
     weight = float((problem.target.table / problem.behavior.table).max() ** 2)
     ranged = [kind(-largest_return, largest_return, max_weight=weight) for kind in (crl.Hoeffding, crl.EmpiricalBernstein)]
     return [crl.StudentT(), *ranged]
