@@ -30,17 +30,14 @@ def count_block(n_clusters: int, seed: int, first: int, last: int) -> Floats:
 
 @reduction
 def add_products(weights: Floats, rows: Floats, length: int, sums: Floats) -> None:
-    """sums (p, WIDTH) += rows[:length]' (p, length) x weights[:length] (length, WIDTH), eight rows at a time."""
-    eights = length // 8 * 8
-    for g in range(0, eights, 8):
+    """sums (p, WIDTH) += rows[:length]' (p, length) x weights[:length] (length, WIDTH), four rows at a time."""
+    fours = length // 4 * 4
+    for g in range(0, fours, 4):
         for j in range(rows.shape[1]):
             x0, x1, x2, x3 = rows[g, j], rows[g + 1, j], rows[g + 2, j], rows[g + 3, j]
-            x4, x5, x6, x7 = rows[g + 4, j], rows[g + 5, j], rows[g + 6, j], rows[g + 7, j]
             for b in range(WIDTH):
-                low = x0 * weights[g, b] + x1 * weights[g + 1, b] + x2 * weights[g + 2, b] + x3 * weights[g + 3, b]
-                high = x4 * weights[g + 4, b] + x5 * weights[g + 5, b] + x6 * weights[g + 6, b] + x7 * weights[g + 7, b]
-                sums[j, b] += low + high
-    for g in range(eights, length):
+                sums[j, b] += x0 * weights[g, b] + x1 * weights[g + 1, b] + x2 * weights[g + 2, b] + x3 * weights[g + 3, b]
+    for g in range(fours, length):
         for j in range(rows.shape[1]):
             for b in range(WIDTH):
                 sums[j, b] += rows[g, j] * weights[g, b]
