@@ -161,12 +161,10 @@ class Evidence:
 def prepare_draw(evidences: Sequence[Evidence], weights: Weights, replicates: int, seed: int) -> None:
     """Fill `Evidence.resampled` of estimates from the same clusters with one draw of weights for all their moments."""
     sizes = evidences[0].sizes
-    stacked = np.hstack([evidence.totals for evidence in evidences]) if len(evidences) > 1 else evidences[0].totals
-    sums = weighted_sums(int(weights), stacked, replicates, seed)
-    if weights is Weights.MULTINOMIAL and (sizes == sizes[0]).all():
-        counted = np.full(replicates, sizes.sum())
-    else:
-        counted = weighted_sums(int(weights), sizes[:, None], replicates, seed)[:, 0]
+    constant = weights is Weights.MULTINOMIAL and bool((sizes == sizes[0]).all())
+    columns = [evidence.totals for evidence in evidences] + ([] if constant else [sizes[:, None]])
+    sums = weighted_sums(int(weights), columns[0] if len(columns) == 1 else np.hstack(columns), replicates, seed)
+    sums, counted = (sums, np.full(replicates, sizes.sum())) if constant else (sums[:, :-1], sums[:, -1])
     if not (counted > 0).all():
         raise IntervalError(
             f"method: {int((counted <= 0).sum())} of {replicates} replicates draw nobody: there are only {len(sizes)} clusters. "
