@@ -117,11 +117,12 @@ def evaluate(
     recipes = named_estimators(estimators)
     truths = {name: true_value(truth, name, goal) for name, goal in goals.items()} if truth is not None else None
     nuisances = Nuisances(data, seed)
-    last_use = {id(policy): name for name, goal in goals.items() for policy in _policies(goal)}
+    compared = {name: _policies(goal) for name, goal in goals.items()}
+    last_use = {id(policy): name for name, parts in compared.items() for policy in parts}
     rows = []
     for name, goal in goals.items():
         rows += [{"policy": name, **row} for row in _rows(nuisances, goal, recipes, level, method)]
-        for policy in _policies(goal):
+        for policy in compared[name]:
             if last_use[id(policy)] == name:
                 nuisances.forget(policy)
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"warnings": "string", "failure": "string"})

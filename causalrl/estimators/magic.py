@@ -133,7 +133,7 @@ def best_blend(contributions: Floats, bias: Floats) -> Floats:
     """
     from scipy.optimize import nnls
 
-    root = np.linalg.qr(np.vstack([contributions, bias]), mode="r")
+    root: Floats = np.linalg.qr(np.vstack([contributions, bias]))[1]
     blend: Floats = np.eye(len(bias))[-1]
     for _ in range(_RESCALINGS):
         scale = float(np.linalg.norm(root @ blend))
