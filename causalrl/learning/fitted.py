@@ -15,8 +15,7 @@ from causalrl.data import Steps, Trajectories
 from causalrl.errors import ConvergenceWarning, DataError, EstimandError, PolicyError
 from causalrl.kernels.planning import lowest_best
 from causalrl.kernels.rng import derive_seed
-from causalrl.nuisances.regression import _DIVERGED as DIVERGED
-from causalrl.nuisances.regression import Layer, RegressionQ, _require_regressor
+from causalrl.nuisances.regression import DIVERGED, Layer, RegressionQ, require_regressor
 from causalrl.nuisances.value import distinct
 from causalrl.policies import Policy
 
@@ -80,7 +79,7 @@ class FittedQIteration:
             raise DataError(f"data: {type(data).__name__} is no Trajectories; build one with from_frame or from_arrays.")
         if data.n_actions == 0:
             raise DataError("actions: they are continuous, and Q-iteration needs discrete ones; bin them into integers first.")
-        _require_regressor(self.q.regressor)
+        require_regressor(self.q.regressor)
         steps, seed = data.steps(self.horizon), seed_number(seed)
         steps.require_successors(type(self).__name__)
         if self.horizon is None:

@@ -6,7 +6,6 @@ The norm leaves out the constant of each action. Here is the class that is linea
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
@@ -14,15 +13,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrl.checks import Bools, Floats, Ints, check_finite
+from causalrl.checks import Bools, Floats, Ints
 from causalrl.data import Steps
 from causalrl.errors import DataError
-from causalrl.nuisances.linear import Features
+from causalrl.nuisances.features import Features, Standardized
 
 _OUTSIDE = 1e-6
 """A point with more than this share of its length outside the span of logged points is off their support."""
 _MOST_FUNCTIONS = 5_000
-_ROWS_A_BLOCK = 8_192
+ROWS_A_BLOCK = 8_192
 
 
 class FunctionClass(Protocol):
@@ -127,34 +126,6 @@ class Support:
         return out
 
 
-class Standardized:
-    """Features less their mean over the logged steps, divided by their standard deviation."""
-
-    def __init__(self, features: Features | None, steps: Steps) -> None:
-        self._features = steps.data.features if features is None else features
-        raw = self._raw(steps.observations)
-        self._center = raw.mean(axis=0)
-        spread = raw.std(axis=0)
-        self._scale = np.where(spread > 0, spread, 1.0)
-
-    def _raw(self, observations: NDArray[Any]) -> Floats:
-        raw = np.asarray(self._features(observations), dtype=np.float64)
-        if raw.ndim != 2 or len(raw) != len(observations):
-            raise DataError(
-                f"features: gave shape {raw.shape} for {len(observations)} observations, expected ({len(observations)}, d)."
-            )
-        check_finite("features", raw)
-        return raw
-
-    @property
-    def width(self) -> int:
-        return len(self._center)
-
-    def at(self, observations: NDArray[Any]) -> Floats:
-        """(K, d)."""
-        return np.asarray((self._raw(observations) - self._center) / self._scale)
-
-
 @dataclass(frozen=True)
 class LinearClass:
     """f(s, a) = beta_a' (1, x(s)), x standardised: the features, each times an indicator of the action, and an intercept.
@@ -201,9 +172,3 @@ class _LinearBasis(Basis):
             values, vectors = np.linalg.eigh(gram[columns, columns])
             unseen.append(vectors[:, values <= _OUTSIDE**2 * values[-1]])
         return Support(self, unseen)
-
-
-def blocks(rows: Ints) -> Iterator[Ints]:
-    """The rows in pieces, so that memory does not grow with them."""
-    for start in range(0, len(rows), _ROWS_A_BLOCK):
-        yield rows[start : start + _ROWS_A_BLOCK]

@@ -16,7 +16,8 @@ from causalrl.checks import Floats, number, whole_number
 from causalrl.data import Steps
 from causalrl.errors import DataError
 from causalrl.kernels.rng import derive_seed
-from causalrl.nuisances.function_classes import Basis, Standardized, Support
+from causalrl.nuisances.features import Standardized
+from causalrl.nuisances.function_classes import Basis, Support
 
 RIDGE_PER_ROW = 1e-2
 """Default penalty of a fit, times the rows; see `MinimaxQ`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrl.checks import Floats, Ints, number
-from causalrl.errors import DataError, EstimandError
+from causalrl.errors import EstimandError
 from causalrl.kernels.linear import finite_horizon_linear_q, refit_linear_start_values, stationary_linear_q
+from causalrl.nuisances.features import Features, Standardized
 from causalrl.nuisances.value import QFunction, StartRefit, ValueProblem, distinct
-
-Features = Callable[[NDArray[Any]], Floats]
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,8 @@ class LinearQ:
 
     def fit(self, problem: ValueProblem) -> QFunction:
         design = _Design(self.features, problem)
-        _require_logged(problem, design.next_policy)
-        actions, horizon, rest = problem.steps.data.n_actions, _horizon(problem), (problem.discount, float(self.ridge))
+        require_logged(problem, design.next_policy)
+        actions, horizon, rest = problem.steps.data.n_actions, effective_horizon(problem), (problem.discount, float(self.ridge))
         if horizon is not None:
             theta = finite_horizon_linear_q(*design.rows, *design.ahead, problem.weights, actions, horizon, *rest)
             return _LinearQFunction(design.basis, theta)
@@ -75,10 +73,10 @@ class LinearQ:
             refit_linear_start_values,
             *design.rows,
             *design.ahead,
-            design.basis.at(steps.observations[steps.first]),
+            design.basis.with_intercept(steps.observations[steps.first]),
             problem.target.at_rows(steps.first),
             steps.trajectory,
-            _horizon(problem) or 0,
+            effective_horizon(problem) or 0,
             problem.discount,
             float(self.ridge),
         )
@@ -96,17 +94,17 @@ class _Design:
 
     def __init__(self, features: Features | None, problem: ValueProblem) -> None:
         steps, target = problem.steps, problem.target
-        self.basis = _Basis(features, problem)
-        self.rows = self.basis.at(steps.observations), steps.actions, steps.rewards, steps.known
+        self.basis = Standardized(features, problem.steps)
+        self.rows = self.basis.with_intercept(steps.observations), steps.actions, steps.rewards, steps.known
         there = target.there if problem.sequential else np.zeros(len(steps), np.bool_)
         points, place = distinct(steps.next_observations[there])
         following = np.full(len(steps), -1)
         following[there] = place
-        self.next_policy = target.all_at(points, _horizon(problem))
-        self.ahead = following, self.basis.at(points), self.next_policy
+        self.next_policy = target.all_at(points, effective_horizon(problem))
+        self.ahead = following, self.basis.with_intercept(points), self.next_policy
 
 
-def _require_logged(problem: ValueProblem, next_policy: Floats) -> None:
+def require_logged(problem: ValueProblem, next_policy: Floats) -> None:
     """Refuse a target whose next actions (., K, A) include one without a usable row: its Q would enter every target."""
     steps = problem.steps
     logged = np.bincount(steps.actions, problem.weights * steps.known, steps.data.n_actions) > 0
@@ -118,41 +116,16 @@ def _require_logged(problem: ValueProblem, next_policy: Floats) -> None:
         )
 
 
-def _horizon(problem: ValueProblem) -> int | None:
+def effective_horizon(problem: ValueProblem) -> int | None:
     """That of the estimand; 1 where no step has a future, so that the fit is a plain regression."""
     return problem.horizon if problem.sequential else 1
 
 
-class _Basis:
-    """Intercept and standardised features: the fit is the same, its normal equations are well conditioned."""
-
-    def __init__(self, features: Features | None, problem: ValueProblem) -> None:
-        self._features = problem.steps.data.features if features is None else features
-        raw = self._raw(problem.steps.observations)
-        self._center = raw.mean(axis=0)
-        spread = raw.std(axis=0)
-        self._scale = np.where(spread > 0, spread, 1.0)
-
-    def _raw(self, observations: NDArray[Any]) -> Floats:
-        raw = np.asarray(self._features(observations), dtype=np.float64)
-        if raw.ndim != 2 or len(raw) != len(observations):
-            raise DataError(
-                f"features: gave shape {raw.shape} for {len(observations)} observations, expected ({len(observations)}, d)."
-            )
-        return raw
-
-    def at(self, observations: NDArray[Any]) -> Floats:
-        """(M, 1 + d)."""
-        if not len(observations):
-            return np.empty((0, 1 + len(self._scale)))
-        return np.column_stack([np.ones(len(observations)), (self._raw(observations) - self._center) / self._scale])
-
-
 @dataclass(frozen=True, eq=False)
 class _LinearQFunction(QFunction):
-    basis: _Basis
+    basis: Standardized
     coefficients: Floats
 
     def q(self, observations: NDArray[Any], time: Ints) -> Floats:
         theta = self.coefficients[np.minimum(time, len(self.coefficients) - 1)]
-        return np.asarray(np.einsum("md,mad->ma", self.basis.at(observations), theta))
+        return np.asarray(np.einsum("md,mad->ma", self.basis.with_intercept(observations), theta))

@@ -12,9 +12,8 @@ import numpy as np
 
 from causalrl.checks import Floats, Ints, number
 from causalrl.errors import EstimandError
-from causalrl.nuisances.linear import Features, _Basis
+from causalrl.nuisances.features import Features, Standardized
 from causalrl.nuisances.ratio import DensityRatio, MarginalRefit, RatioProblem, RowRatio
-from causalrl.nuisances.value import ValueProblem
 
 _TOLERANCE = 1e-12
 _MAX_ITERATIONS = 200
@@ -66,9 +65,9 @@ class _System:
     def __init__(self, model: LinearRatio, problem: RatioProblem) -> None:
         self.problem, self._ridge = problem, model.ridge
         steps = problem.steps
-        basis = _Basis(model.features, ValueProblem(problem.target, problem.weights, 1.0, None, 0))
-        self._x = basis.at(steps.observations)
-        self._x_next = np.where(problem.target.there[:, None], basis.at(steps.next_observations), 0.0)
+        basis = Standardized(model.features, steps)
+        self._x = basis.with_intercept(steps.observations)
+        self._x_next = np.where(problem.target.there[:, None], basis.with_intercept(steps.next_observations), 0.0)
 
     @cached_property
     def _times(self) -> list[Ints]:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from causalrl.checks import Bools, Floats, Ints, number
 from causalrl.diagnostics.record import Note
 from causalrl.errors import ConvergenceWarning, EstimandError
-from causalrl.nuisances.function_classes import Basis, FunctionClass, LinearClass, blocks
-from causalrl.nuisances.linear import _horizon, _require_logged
+from causalrl.nuisances.features import blocks
+from causalrl.nuisances.function_classes import ROWS_A_BLOCK, Basis, FunctionClass, LinearClass
+from causalrl.nuisances.linear import effective_horizon, require_logged
 from causalrl.nuisances.ratio import RatioProblem
 from causalrl.nuisances.value import QFunction, ValueProblem
 
@@ -33,7 +34,7 @@ def cross_moment(left: AtRows, right: AtRows, used: Bools, weights: Floats) -> F
     """Weighted mean of left_j right_j' over the rows in use, in pieces."""
     rows = np.flatnonzero(used & (weights > 0))
     total: Floats | None = None
-    for piece in blocks(rows):
+    for piece in blocks(rows, ROWS_A_BLOCK):
         product = np.asarray((left(piece) * weights[piece, None]).T @ right(piece))
         total = product if total is None else total + product
     if total is None:
@@ -152,9 +153,9 @@ class MinimaxQ(Minimax):
     """
 
     def fit(self, problem: ValueProblem) -> QFunction:
-        horizon = _horizon(problem)
+        horizon = effective_horizon(problem)
         policy = problem.target.all_next(horizon)
-        _require_logged(problem, policy)
+        require_logged(problem, policy)
         equations = _Bellman(self, problem)
         everything = np.ones(len(problem.steps), np.bool_)
         if horizon is None:
@@ -233,6 +234,6 @@ class _MinimaxQFunction(QFunction):
         index = np.minimum(time, len(self.coefficients) - 1)
         out = np.empty((len(observations), len(self.basis.columns)))
         for t in np.unique(index):
-            for rows in blocks(np.flatnonzero(index == t)):
+            for rows in blocks(np.flatnonzero(index == t), ROWS_A_BLOCK):
                 out[rows] = np.where(self.logged[t], self.basis.values(observations[rows], self.coefficients[t]), np.nan)
         return out

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from causalrl.checks import Bools, Floats, Ints
 from causalrl.diagnostics.record import Note, share
 from causalrl.errors import SupportError, SupportWarning
-from causalrl.nuisances.function_classes import Basis, Support, blocks
+from causalrl.nuisances.features import blocks
+from causalrl.nuisances.function_classes import ROWS_A_BLOCK, Basis, Support
 from causalrl.nuisances.minimax import AtRows, Minimax, cross_moment, least_violation
 from causalrl.nuisances.ratio import DensityRatio, RatioProblem
 
@@ -137,7 +138,7 @@ class _Mass:
     def arrive(self, fit: _Fit, problem: RatioProblem, t: int) -> _Arrival:
         """The sum of V_psi under this probability when it is met at time t, and how much of it is lost."""
         moments, lost = np.zeros(fit.critic.size), 0.0
-        for piece in blocks(np.arange(len(self.amounts))):
+        for piece in blocks(np.arange(len(self.amounts)), ROWS_A_BLOCK):
             policy = problem.target.at(self.observations[piece], np.full(len(piece), t))
             supported = fit.support.at(self.observations[piece])
             moments += self.amounts[piece] @ fit.critic.mean(self.observations[piece], policy * supported)

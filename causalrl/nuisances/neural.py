@@ -22,7 +22,7 @@ from causalrl.checks import Bools, Floats, Ints, number, whole_number
 from causalrl.diagnostics.record import Note
 from causalrl.errors import EstimandError
 from causalrl.nuisances.networks import load_d3rlpy, one_thread, seeded
-from causalrl.nuisances.regression import Regression, _Iteration
+from causalrl.nuisances.regression import Iteration, Regression
 from causalrl.nuisances.value import QFunction, ValueProblem
 
 _FIRST = 10
@@ -78,7 +78,7 @@ class NeuralQ:
         load_d3rlpy()
         with seeded(problem.seed):
             learner = _Learner(self, problem)
-            fitted = _Iteration(problem, learner.regression).fit(self.max_iterations)
+            fitted = Iteration(problem, learner.regression).fit(self.max_iterations)
         return _NeuralQFunction(fitted, fitted.trace or tuple(learner.losses))
 
 

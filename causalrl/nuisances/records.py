@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,14 +13,8 @@ from causalrl.checks import Bools, Floats, Ints
 from causalrl.data import Steps
 from causalrl.diagnostics.record import Note
 from causalrl.nuisances.behavior import BehaviorFit, BehaviorModel, LoggedFit
+from causalrl.nuisances.features import blocks
 from causalrl.nuisances.value import Target
-
-_BLOCK = 1 << 17
-
-
-def blocks(rows: Ints) -> Iterator[Ints]:
-    """The rows in pieces, so that what is made of each stays small beside the data."""
-    return (rows[first : first + _BLOCK] for first in range(0, len(rows), _BLOCK))
 
 
 @dataclass(frozen=True, eq=False)

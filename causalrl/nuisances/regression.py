@@ -16,12 +16,12 @@ from causalrl.data import Trajectories
 from causalrl.diagnostics.record import Note
 from causalrl.errors import ConvergenceWarning, EstimandError
 from causalrl.kernels.rng import derive_seed
-from causalrl.nuisances.records import blocks
+from causalrl.nuisances.features import blocks
 from causalrl.nuisances.value import QFunction, ValueProblem, distinct, expected_value
 
 _TOLERANCE = 1e-4
 """A stationary Q has converged when it is about this share of the largest target from its fixed point."""
-_DIVERGED = 1e50
+DIVERGED = 1e50
 """Targets of so many times the largest reward have no limit; their squares are still numbers."""
 
 
@@ -34,7 +34,7 @@ def seeded_clone(learner: Any, seed: int) -> Any:
     return copy.set_params(**{name: derive_seed(seed, name) % 2**32 for name in open_states}) if open_states else copy
 
 
-def _require_regressor(learner: Any) -> None:
+def require_regressor(learner: Any) -> None:
     from sklearn.base import is_classifier
 
     if is_classifier(learner):
@@ -86,8 +86,8 @@ class RegressionQ(ABC):
         return 1 if is_linear(self.regressor) else 5
 
     def fit(self, problem: ValueProblem) -> QFunction:
-        _require_regressor(self.regressor)
-        return _Iteration(problem, self._regression).fit(self.max_iterations)
+        require_regressor(self.regressor)
+        return Iteration(problem, self._regression).fit(self.max_iterations)
 
     @abstractmethod
     def _regression(self, features: Floats, actions: Ints, n_actions: int) -> Regression:
@@ -198,7 +198,7 @@ def _with_action(features: Floats, actions: Ints, n_actions: int) -> Floats:
     return np.column_stack([features, np.eye(n_actions)[actions][:, 1:]])
 
 
-class _Iteration:
+class Iteration:
     """Regressions of r + discount V(s'), backwards over the steps to go, or repeated until the targets settle.
 
     The decisions, and the points that follow them, are laid out once; V is predicted once for each state that follows, and only
@@ -234,7 +234,7 @@ class _Iteration:
         for k in range(max_iterations):
             targets = targets_of(current, 1)
             largest = float(np.abs(targets).max())
-            if not largest <= _DIVERGED * float(np.abs(targets_of.rewards).max()):
+            if not largest <= DIVERGED * float(np.abs(targets_of.rewards).max()):
                 text = (
                     f"FQE diverges: after {k} regressions the targets are {largest:.0e}. Use a finite horizon, or a learner that "
                     "averages outcomes (TabularQ, trees, forests)."
