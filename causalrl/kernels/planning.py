@@ -74,8 +74,8 @@ def stationary_values(matrix: Any, rewards: Floats, terminal: Bools, table: Floa
     earned = (table * rewards).sum(axis=1)
     ends = terminal
     if discount == 1:
-        ends = terminal | _never_reaching(step, (earned != 0) & ~terminal)
-        endless = _never_reaching(step, ends)
+        ends = terminal | never_reaching(step, (earned != 0) & ~terminal)
+        endless = never_reaching(step, ends)
         if endless.any():
             raise EstimandError(
                 f"discount: from state {first_bad(endless)} the learned process never ends and keeps paying, so that its "
@@ -107,12 +107,16 @@ def policy_iteration(
 
 def lowest_best(q: Floats, allowed: Bools) -> Ints:
     """(K,) lowest index among the tied best of the allowed actions (K, A)."""
-    offered = np.where(allowed, q, -np.inf)
-    top = offered.max(axis=1, keepdims=True)
-    return np.asarray(np.argmax(offered >= top - TIE * (1 + np.abs(top)), axis=1))
+    return np.asarray(np.argmax(tied_best(np.where(allowed, q, -np.inf)), axis=1))
 
 
-def _never_reaching(step: Any, goal: Bools) -> Bools:
+def tied_best(q: Floats) -> Bools:
+    """(K, A) actions whose value is the best, or tied with it."""
+    top = q.max(axis=1, keepdims=True)
+    return np.asarray(q >= top - TIE * (1 + np.abs(top)))
+
+
+def never_reaching(step: Any, goal: Bools) -> Bools:
     """(N,) states from which no state of the goal can be reached."""
     reached, count = goal, -1
     while count != reached.sum():

@@ -11,16 +11,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array, eye_array
+from scipy.sparse import eye_array
 from scipy.sparse.linalg import MatrixRankWarning, spsolve
 
 from causalrl.checks import Bools, Floats, Ints
 from causalrl.errors import EstimandError
+from causalrl.kernels import planning
+from causalrl.kernels.planning import TIE, never_reaching, tied_best
 from simulators.checks import LONGEST_WAIT
 from simulators.mdp.dynamics import Dynamics
-
-TIE = 1e-10
-"""Actions whose values differ by less (relative to 1 + |value|) are tied; the lowest index wins."""
 
 DENSE_STATES = 4000
 """Up to this many live states a dense solve is faster than a sparse one."""
@@ -33,17 +32,13 @@ FEW_STEPS = 8
 
 
 def transition_matrix(dynamics: Dynamics, table: Floats) -> Any:
-    """(S, S) transitions under a policy: P(s, s') = sum over a of pi(a | s) p(s' | s, a)."""
-    rows, width = table.size, table.shape[1]
-    weights = csr_array((table.reshape(-1), np.arange(rows), np.arange(0, rows + 1, width)), shape=(len(table), rows))
-    return weights @ dynamics.matrix
+    """(S, S) transitions under a policy."""
+    return planning.transition_matrix(dynamics.matrix, table)
 
 
 def backup(dynamics: Dynamics, terminal: Bools, values: Floats, discount: float) -> Floats:
-    """(S, A) q(s, a) = r(s, a) + discount sum over s' of p(s' | s, a) v(s'); 0 in terminal states, where v is 0 too."""
-    q: Floats = dynamics.mean_rewards + discount * (dynamics.matrix @ values).reshape(dynamics.mean_rewards.shape)
-    q[terminal] = 0.0
-    return q
+    """(S, A) q of one step and then `values` (S,)."""
+    return planning.backup(dynamics.matrix, dynamics.mean_rewards, terminal, values, discount)
 
 
 def at_time(tables: Floats, t: int) -> Floats:
@@ -148,17 +143,8 @@ def _reachable(step: Any, terminal: Bools, initial: Floats) -> Bools:
     return seen
 
 
-def _never_ending(step: Any, terminal: Bools) -> Bools:
-    """(S,) states from which no terminal state can be reached."""
-    ends, count = terminal, -1
-    while count != ends.sum():
-        count = ends.sum()
-        ends = ends | (step @ ends.astype(float) > 0)
-    return ~ends
-
-
 def _require_end(step: Any, terminal: Bools, states: Bools, policy: object) -> None:
-    stuck = states & _never_ending(step, terminal)
+    stuck = states & never_reaching(step, terminal)
     if stuck.any():
         raise EstimandError(
             f"horizon: from state {np.flatnonzero(stuck)[0]} the process never ends under {policy}, so "
@@ -168,7 +154,7 @@ def _require_end(step: Any, terminal: Bools, states: Bools, policy: object) -> N
 
 def lowest_best(q: Floats) -> Ints:
     """(S,) lowest index among the tied best actions."""
-    return np.asarray(np.argmax(_best(q), axis=1))
+    return np.asarray(np.argmax(tied_best(q), axis=1))
 
 
 def one_hot(actions: Ints, n_actions: int) -> Floats:
@@ -207,7 +193,7 @@ def optimal_table(dynamics: Dynamics, terminal: Bools, discount: float, forbidde
             break
         table[better] = one_hot(lowest_best(q[better]), dynamics.n_actions)
     greedy = one_hot(lowest_best(q), dynamics.n_actions)
-    if discount < 1 or not _never_ending(transition_matrix(dynamics, greedy), terminal).any():
+    if discount < 1 or not never_reaching(transition_matrix(dynamics, greedy), terminal).any():
         return greedy
     return one_hot(_ending_best(dynamics, terminal, q), dynamics.n_actions)
 
@@ -218,7 +204,7 @@ def _of_allowed(q: Floats, forbidden: Bools | None) -> Floats:
 
 def _ending_best(dynamics: Dynamics, terminal: Bools, q: Floats) -> Ints:
     """(S,) lowest tied best action that brings the end nearer, where the lowest of all would circle for ever."""
-    best, ends, actions = _best(q), terminal, np.zeros(len(q), np.int64)
+    best, ends, actions = tied_best(q), terminal, np.zeros(len(q), np.int64)
     while not ends.all():
         nearer = best & ((dynamics.matrix @ ends.astype(float)) > 0).reshape(q.shape) & ~ends[:, None]
         chosen = nearer.any(axis=1)
@@ -227,13 +213,8 @@ def _ending_best(dynamics: Dynamics, terminal: Bools, q: Floats) -> Ints:
     return actions
 
 
-def _best(q: Floats) -> Bools:
-    top = q.max(axis=1, keepdims=True)
-    return np.asarray(q >= top - TIE * (1 + np.abs(top)))
-
-
 def _require_plan(step: Any, terminal: Bools) -> None:
-    stuck = _never_ending(step, terminal)
+    stuck = never_reaching(step, terminal)
     if stuck.any():
         raise EstimandError(
             f"optimal_policy: from state {np.flatnonzero(stuck)[0]} the process never ends, or not under the best "
