@@ -52,16 +52,18 @@ class Evaluation:
             error in `failure` (else missing) and missing numbers.
         estimates: the estimates by (policy, estimator), without the failed pairs; each is made anew, to the last bit, where it is
             asked for, so that a table of many policies does not hold the moments of all.
+        level: of the intervals.
     """
 
     frame: pd.DataFrame
     estimates: Mapping[tuple[str, str], Estimate]
+    level: float = 0.95
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Estimates with their intervals, against the truth where it is known."""
         from causalrl.report.plots import plot_intervals
 
-        return plot_intervals(self.frame, ax=ax)
+        return plot_intervals(self.frame, ax=ax, interval=f"{self.level:.0%} interval")
 
     def to_html(self, path: str | Path) -> Path:
         """Write a self-contained page with the table; returns its path."""
@@ -133,7 +135,7 @@ def evaluate(
         frame["error"] = frame["value"] - frame["truth"]
         covered = (frame["low"] <= frame["truth"]) & (frame["truth"] <= frame["high"])
         frame["covered"] = covered.astype("boolean").mask(frame["low"].isna())
-    return Evaluation(frame, estimates)
+    return Evaluation(frame, estimates, level)
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,9 +80,7 @@ class Bands:
         from causalrl.report.plots import plot_intervals
 
         rows = self.frame.rename(columns={"label": "estimator"}).assign(estimand=f"critical value {self.critical:.2f}")
-        ax = plot_intervals(rows, ax=ax)
-        ax.set_xlabel(f"value, with simultaneous {self.level:.0%} band", fontsize=9)
-        return ax
+        return plot_intervals(rows, ax=ax, interval=f"simultaneous {self.level:.0%} band")
 
     def __len__(self) -> int:
         return len(self.labels)

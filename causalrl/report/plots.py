@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
 
 
-def plot_intervals(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def plot_intervals(frame: pd.DataFrame, ax: Axes | None = None, interval: str = "95% interval") -> Axes:
     """Each row's value with its interval, one group a policy; the truth, where there is a column for it, as a line.
 
     Args:
         frame: columns value, low, high, estimator, and policy or estimand.
         ax: where to draw; a new figure by default.
+        interval: what low and high are, for the axis.
     """
     try:
         import matplotlib.pyplot as plt
@@ -58,7 +59,7 @@ def plot_intervals(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
         y += 0.8
     ax.set_yticks(ticks, labels, fontsize=8)
     ax.set_ylim(y - 1.2, -1.1)
-    ax.set_xlabel("value, with 95% interval" + (" (line: truth)" if "truth" in frame else ""), fontsize=9)
+    ax.set_xlabel(f"value, with {interval}" + (" (line: truth)" if "truth" in frame else ""), fontsize=9)
     ax.tick_params(axis="x", labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis="x", color="#dddddd", linewidth=0.6)
