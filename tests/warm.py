@@ -14,7 +14,8 @@ from causalrl.errors import CausalRLWarning
 from simulators import MCAR, CobsGraph, GumbelMax, ModelWin, SepsisSimulator, TumourSimulator
 from tests.conftest import TARGET, cross_section, ragged_data
 
-BOOTSTRAPS = (crl.PercentileBootstrap(4), crl.StudentizedBootstrap(4))
+BOOTSTRAPS = (crl.StudentizedBootstrap(4), crl.BayesianBootstrap(4), crl.PoissonBootstrap(20), crl.MultiplierBootstrap(4))
+REFIT = crl.RefitBootstrap(4)
 
 
 def recipes() -> Iterator[crl.Estimator]:
@@ -26,6 +27,9 @@ def recipes() -> Iterator[crl.Estimator]:
         yield crl.WDR(q=q, folds=2)
     for behavior in (crl.Counts(), crl.Logit()):
         yield crl.PDWIS(behavior=behavior)
+        yield crl.DR(behavior=behavior)
+    yield crl.MIS(behavior=crl.Counts())
+    yield crl.MIS(ratio=crl.TabularRatio())
 
 
 def tabular() -> None:
@@ -36,9 +40,10 @@ def tabular() -> None:
         able = recipes() if horizon else (crl.DR(), crl.DR(q=crl.LinearQ()), crl.DirectMethod(), crl.DirectMethod(crl.LinearQ()))
         for estimator in able:
             estimate = estimator.estimate(data, goal)
-            estimate.interval()
-            for method in BOOTSTRAPS if not isinstance(estimator, crl.DirectMethod) else (crl.RefitBootstrap(4),):
+            smooth = estimate.evidence.functional is not None
+            for method in (crl.Wald(), *BOOTSTRAPS, REFIT) if smooth else (REFIT,):
                 estimate.interval(method=method)
+    crl.MIS(ratio=crl.TabularRatio()).estimate(ragged_data(), crl.PolicyValue(TARGET, discount=0.9)).interval()
 
 
 def point_treatment() -> None:
