@@ -42,7 +42,7 @@ class MarginalWeighting:
     def behavior_folds(self) -> int | None:
         return None if self.ratios is None else len(self.ratios.behavior.folds)
 
-    @property
+    @cached_property
     def diagnostics(self) -> dict[str, Any]:
         """Kish's figure is taken over steps, and put in units of trajectories."""
         steps, m = self.target.steps, self.m / np.abs(self.m).max()
@@ -88,7 +88,7 @@ def _left_behind(steps: Steps, m: Floats, discount: float) -> int | None:
     """The first time with discount^t > 0 at which weighted trajectories arrive and no step has weight."""
     arrives = np.append(True, m[:-1] != 0)
     arrives[steps.first] = True
-    left = np.setdiff1d(steps.time[arrives], steps.time[m != 0])
+    left = np.flatnonzero((np.bincount(steps.time, arrives) > 0) & (np.bincount(steps.time, m != 0) == 0))
     return int(left[0]) if len(left) and discount ** int(left[0]) > 0 else None
 
 

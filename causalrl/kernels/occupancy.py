@@ -1,20 +1,34 @@
 """Where a target policy goes, relative to the log: ratios of state probabilities on a chain of cells learned from transitions.
 
-A cell is a state, or a state at one time. Rows are sorted by time. A ratio of -1 marks a cell that the weighted rows never reach.
+A cell is a state, or a state at one time. A ratio of -1 marks a cell that the weighted rows never reach.
 """
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrl.checks import Bools, Floats, Ints
 from causalrl.kernels.jit import compiled, parallel
+from causalrl.kernels.tabular import weighted_counts
+
+Cells: TypeAlias = NDArray[np.int32]
 
 
 @compiled
 def transition_shares(
-    cells: Ints, edges: Ints, stays: Bools, used: Bools, edge_from: Ints, ratios: Floats, weights: Floats, n_cells: int
+    cells: Cells,
+    edges: Cells,
+    stays: Bools,
+    used: Bools,
+    edge_from: Ints,
+    numerators: Floats,
+    propensities: Floats,
+    weights: Floats,
+    n_cells: int,
 ) -> tuple[Floats, Floats, Floats]:
     """Share (E,) of a cell's weight that takes each edge, under target and under behaviour, and its mean ratio (C,).
 
@@ -22,16 +36,17 @@ def transition_shares(
 
     Args:
         edges: (M,) distinct (cell, next cell) of each row, -1 where nothing follows. stays: (M,) the next step is logged.
-        used: (M,) what follows is known.
+        used: (M,) what follows is known. numerators, propensities: (M,) of the importance ratios.
     """
     visits, mean = np.zeros(n_cells), np.zeros(n_cells)
     wanted, logged = np.zeros(len(edge_from)), np.zeros(len(edge_from))
     for j in range(len(cells)):
         if used[j] and weights[j] > 0.0:
+            flow = weights[j] * (numerators[j] / propensities[j])
             visits[cells[j]] += weights[j]
-            mean[cells[j]] += weights[j] * ratios[j]
+            mean[cells[j]] += flow
             if edges[j] >= 0:
-                wanted[edges[j]] += weights[j] * ratios[j]
+                wanted[edges[j]] += flow
                 if stays[j]:
                     logged[edges[j]] += weights[j]
     for c in range(n_cells):
@@ -59,39 +74,41 @@ def conserving_scale(mass: Floats, mean: Floats, first: int, last: int) -> float
 
 @compiled
 def chain_ratios(
-    cells: Ints,
-    edges: Ints,
+    cells: Cells,
+    edges: Cells,
     stays: Bools,
     used: Bools,
     edge_from: Ints,
     edge_to: Ints,
-    row_slices: Ints,
+    first: Ints,
+    n_times: int,
     cell_slices: Ints,
     edge_slices: Ints,
-    ratios: Floats,
+    numerators: Floats,
     propensities: Floats,
     weights: Floats,
 ) -> Floats:
-    """(M,) d_t / b_t at the cell of each row: both laws start alike and follow the shares of `transition_shares`.
+    """(T, C) d_t / b_t of each cell, or (1, C) of cells at one time: both laws start alike and follow `transition_shares`.
 
     Args:
-        row_slices: (T + 1,) rows of time t are row_slices[t] to row_slices[t + 1] - 1. cell_slices, edge_slices: the same for
-            cells and edges, which are sorted by time, or (2,) where every time uses all of them.
-        ratios: (1, M), or (T, M) where the target changes in time and cells do not. propensities: (M,) divides them.
+        first: (n,) rows of time 0. n_times: T. cell_slices, edge_slices: boundaries of the cells and edges of each time, which
+            are sorted by it, or (2,) where every time uses all of them.
+        numerators: (1, M), or (T, M) where the target changes in time and cells do not. propensities: (M,) divides them.
     """
-    n_cells = cell_slices[-1]
-    out = np.full(len(cells), -1.0)
+    n_cells, layers = cell_slices[-1], n_times if len(cell_slices) == 2 else 1
+    out = np.full((layers, n_cells), -1.0)
+    out[0, : cell_slices[1]] = 1.0
     wanted_mass, logged_mass = np.zeros(n_cells), np.zeros(n_cells)
     wanted_next, logged_next = np.zeros(n_cells), np.zeros(n_cells)
-    for j in range(row_slices[0], row_slices[1]):
+    for j in first:
         wanted_mass[cells[j]] += weights[j]
         logged_mass[cells[j]] += weights[j]
-        out[j] = 1.0
-    wanted, logged, mean = transition_shares(cells, edges, stays, used, edge_from, ratios[0] / propensities, weights, n_cells)
-    for t in range(len(row_slices) - 2):
-        if t > 0 and len(ratios) > 1:
-            now = ratios[t] / propensities
-            wanted, logged, mean = transition_shares(cells, edges, stays, used, edge_from, now, weights, n_cells)
+    wanted, logged, mean = np.zeros(0), np.zeros(0), np.zeros(0)
+    for t in range(n_times - 1):
+        if t == 0 or len(numerators) > 1:
+            wanted, logged, mean = transition_shares(
+                cells, edges, stays, used, edge_from, numerators[t], propensities, weights, n_cells
+            )
         here = min(t, len(cell_slices) - 2)
         then = min(t + 1, len(cell_slices) - 2)
         scale = conserving_scale(wanted_mass, mean, cell_slices[here], cell_slices[here + 1])
@@ -103,38 +120,37 @@ def chain_ratios(
             logged_next[edge_to[e]] += logged_mass[edge_from[e]] * logged[e]
         wanted_mass, wanted_next = wanted_next, wanted_mass
         logged_mass, logged_next = logged_next, logged_mass
-        for j in range(row_slices[t + 1], row_slices[t + 2]):
-            if logged_mass[cells[j]] > 0.0:
-                out[j] = wanted_mass[cells[j]] / logged_mass[cells[j]]
+        for c in range(cell_slices[then], cell_slices[then + 1]):
+            if logged_mass[c] > 0.0:
+                out[min(t + 1, layers - 1), c] = wanted_mass[c] / logged_mass[c]
     return out
 
 
 @compiled
 def stationary_ratios(
-    cells: Ints,
-    edges: Ints,
+    cells: Cells,
+    edges: Cells,
     stays: Bools,
     used: Bools,
     edge_from: Ints,
     edge_to: Ints,
-    n_starts: int,
+    first: Ints,
     n_cells: int,
-    ratios: Floats,
+    numerators: Floats,
+    propensities: Floats,
     weights: Floats,
     discount: float,
     tolerance: float,
     max_iterations: int,
 ) -> tuple[Floats, float, float]:
-    """(M,) sum_t discount^t d_t / sum_t b_t at the cell of each row, the lost share of the mass, and the last change.
+    """(1, C) sum_t discount^t d_t / sum_t b_t of each cell, the lost share of the mass, and the last change.
 
-    The fixed point of mass = start + discount scale P' mass; the first n_starts rows are the first steps.
+    The fixed point of mass = start + discount scale P' mass; `first` (n,) are the rows of time 0.
     """
-    wanted, _, mean = transition_shares(cells, edges, stays, used, edge_from, ratios, weights, n_cells)
-    start, visits = np.zeros(n_cells), np.zeros(n_cells)
-    for j in range(len(cells)):
-        visits[cells[j]] += weights[j]
-        if j < n_starts:
-            start[cells[j]] += weights[j]
+    wanted, _, mean = transition_shares(cells, edges, stays, used, edge_from, numerators, propensities, weights, n_cells)
+    start, visits = np.zeros(n_cells), weighted_counts(cells, weights, n_cells)
+    for j in first:
+        start[cells[j]] += weights[j]
     mass, change = start.copy(), np.inf
     for _ in range(max_iterations):
         scale = conserving_scale(mass * (visits > 0.0), mean, 0, n_cells)
@@ -145,28 +161,58 @@ def stationary_ratios(
         mass = following
         if change <= tolerance:
             break
-    out = np.full(len(cells), -1.0)
-    for j in range(len(cells)):
-        if visits[cells[j]] > 0.0:
-            out[j] = mass[cells[j]] / visits[cells[j]]
+    out = np.full((1, n_cells), -1.0)
+    for c in range(n_cells):
+        if visits[c] > 0.0:
+            out[0, c] = mass[c] / visits[c]
     return out, np.sum(mass * (visits == 0.0)) / mass.sum(), change
+
+
+@compiled
+def row_weights(
+    state: Floats, powers: Floats, cells: Cells, time: Ints, numerators: Floats, propensities: Floats, weights: Floats
+) -> tuple[Floats, Floats]:
+    """(M,) marginal weights of the rows, 0 where the state ratio is unknown, and the share of the flow that meets such a one.
+
+    Args:
+        state: (T, C) or (1, C) ratios of the cells, -1 where unknown. powers: (T,) or (1,) of the discount, by time.
+        weights: (M,) of the rows in the fit; the lost share (T,) or (1,) is that of the flow into rows with weight 0.
+    """
+    out, total, lost = np.empty(len(cells)), np.zeros(len(powers)), np.zeros(len(powers))
+    arriving = 1.0
+    for j in range(len(cells)):
+        bin = min(time[j], len(powers) - 1)
+        ratio = state[min(time[j], len(state) - 1), cells[j]]
+        if time[j] == 0:
+            arriving = 1.0
+        if weights[j] == 0.0:
+            total[bin] += arriving
+            if ratio < 0.0:
+                lost[bin] += arriving
+        arriving = max(ratio, 0.0) * (numerators[j] / propensities[j] * powers[bin])
+        out[j] = arriving
+    for bin in range(len(powers)):
+        lost[bin] = lost[bin] / total[bin] if total[bin] > 0.0 else 0.0
+    return out, lost
 
 
 @parallel
 def refit_marginal_values(
-    cells: Ints,
-    edges: Ints,
+    cells: Cells,
+    edges: Cells,
     stays: Bools,
     used: Bools,
     edge_from: Ints,
     edge_to: Ints,
-    row_slices: Ints,
+    first: Ints,
+    n_times: int,
     cell_slices: Ints,
     edge_slices: Ints,
     numerators: Floats,
     taken: Floats,
     terms: Floats,
     rows: Ints,
+    time: Ints,
     stationary: bool,
     discount: float,
     tolerance: float,
@@ -178,7 +224,8 @@ def refit_marginal_values(
 
     Args:
         numerators: (1, M) or (T, M), of the ratios in `chain_ratios`. taken: (M,) those at each row's own time.
-        terms: (M,) rewards, discounted unless `stationary`. rows: (M,) trajectory of each row. propensities: (1, M) or (B, M).
+        terms: (M,) rewards, discounted unless `stationary`. rows, time: (M,) trajectory and t of each row.
+        propensities: (1, M) or (B, M).
     """
     out = np.empty(len(weights))
     for b in numba.prange(len(weights)):
@@ -192,9 +239,10 @@ def refit_marginal_values(
                 used,
                 edge_from,
                 edge_to,
-                row_slices[1],
+                first,
                 cell_slices[-1],
-                numerators[0] / logged,
+                numerators[0],
+                logged,
                 own,
                 discount,
                 tolerance,
@@ -210,7 +258,8 @@ def refit_marginal_values(
                 used,
                 edge_from,
                 edge_to,
-                row_slices,
+                first,
+                n_times,
                 cell_slices,
                 edge_slices,
                 numerators,
@@ -220,6 +269,6 @@ def refit_marginal_values(
         total = 0.0
         for j in range(len(cells)):
             if own[j] > 0.0:
-                total += own[j] * state[j] * taken[j] / logged[j] * terms[j]
+                total += own[j] * state[min(time[j], len(state) - 1), cells[j]] * taken[j] / logged[j] * terms[j]
         out[b] = total / weights[b].sum()
     return out

@@ -7,15 +7,16 @@ eq. 3.3; without a horizon, the linear system of Liu, Li, Tang & Zhou (2018) for
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 
-from causalrl.checks import Bools, Floats, Ints
+from causalrl.checks import Bools, Floats, Ints, flag
+from causalrl.data import Steps
 from causalrl.errors import DataError, EstimandError
-from causalrl.kernels.occupancy import chain_ratios, refit_marginal_values, stationary_ratios
+from causalrl.kernels.occupancy import Cells, chain_ratios, refit_marginal_values, row_weights, stationary_ratios
 from causalrl.nuisances.behavior import BehaviorFit
-from causalrl.nuisances.ratio import DensityRatio, MarginalRefit, RatioProblem, RowRatio, lost_by_time
+from causalrl.nuisances.ratio import DensityRatio, MarginalRefit, RatioProblem, RowRatio
 
 _TOLERANCE = 1e-12
 """A stationary occupancy has converged when no state moves by more than this share of the total."""
@@ -50,19 +51,21 @@ class TabularRatio:
     known: bool = field(default=False, init=False, repr=False)
     needs_behavior: bool = field(default=True, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        flag("by_time", self.by_time, EstimandError)
+
     def fit(self, problem: RatioProblem) -> DensityRatio:
-        chain = _Chain(problem, self.by_time)
-        numerators, weights = chain.numerators(problem), problem.weights[chain.order]
-        propensities = problem.known_propensities[chain.order]
-        lost = 0.0
+        chain = _Chain.of(problem, self.by_time)
+        propensities, lost = problem.known_propensities, 0.0
         if chain.stationary:
-            sorted_ratios, lost, change = stationary_ratios(
+            state, lost, change = stationary_ratios(
                 *chain.rows,
                 *chain.edges,
-                chain.slices[0][1],
-                chain.slices[1][-1],
-                numerators[0] / propensities,
-                weights,
+                problem.steps.first,
+                chain.slices[0][-1],
+                problem.numerators,
+                propensities,
+                problem.weights,
                 problem.discount,
                 _TOLERANCE,
                 _MAX_ITERATIONS,
@@ -73,101 +76,96 @@ class TabularRatio:
                     f"{problem.discount} its process does not end in the data. Pass a horizon, or a smaller discount."
                 )
         else:
-            sorted_ratios = chain_ratios(*chain.rows, *chain.edges, *chain.slices, numerators, propensities, weights)
-        state = np.empty(len(weights))
-        state[chain.order] = sorted_ratios
-        known = state >= 0
-        own = problem.ratios * (1.0 if chain.stationary else problem.discount**problem.steps.time)
-        return RowRatio(np.where(known, state, 0.0) * own, lost_by_time(problem, state, own, chain.stationary) + lost)
+            state = chain_ratios(
+                *chain.rows,
+                *chain.edges,
+                problem.steps.first,
+                chain.n_times,
+                *chain.slices,
+                chain.numerators(problem),
+                propensities,
+                problem.weights,
+            )
+        powers: Floats = np.power(problem.discount, np.arange(1 if chain.stationary else chain.n_times))
+        own = problem.numerators, propensities, problem.weights
+        weights, held_out = row_weights(state, powers, chain.rows[0], problem.steps.time, *own)
+        return RowRatio(weights, held_out + lost)
 
     def value_refit(self, problem: RatioProblem) -> MarginalRefit:
-        return _Refit(problem, _Chain(problem, self.by_time))
-
-
-@dataclass(frozen=True, eq=False)
-class _Refit:
-    problem: RatioProblem
-    chain: _Chain
-
-    @cached_property
-    def _kernel(self) -> MarginalRefit:
-        chain, steps, discount = self.chain, self.problem.steps, self.problem.discount
-        rewards = steps.rewards * (1.0 if chain.stationary else discount**steps.time)
+        """Refits of the mean of sum m r, in a kernel."""
+        chain, steps, discount = _Chain.of(problem, self.by_time), problem.steps, problem.discount
         return partial(
             refit_marginal_values,
             *chain.rows,
             *chain.edges,
+            steps.first,
+            chain.n_times,
             *chain.slices,
-            chain.numerators(self.problem),
-            self.problem.numerators[chain.order],
-            rewards[chain.order],
-            steps.trajectory[chain.order],
+            chain.numerators(problem),
+            problem.numerators,
+            steps.rewards * (1.0 if chain.stationary else discount**steps.time),
+            steps.trajectory,
+            steps.time,
             chain.stationary,
             discount,
             _TOLERANCE,
             _MAX_ITERATIONS,
         )
 
-    def __call__(self, weights: Floats, propensities: Floats) -> Floats:
-        return self._kernel(weights, np.ascontiguousarray(propensities[:, self.chain.order]))
-
 
 class _Chain:
-    """The logged transitions as cells and distinct edges, sorted by time.
+    """The logged transitions as cells and distinct edges; the same for all targets and folds.
 
     Attributes:
-        order: (M,) permutation of the steps. rows: cells, edges, stays, used (M,), see `transition_shares`.
-        edges: from, to (E,). slices: boundaries of rows, cells and edges by time.
-        stationary: one ratio for all times.
+        rows: cells, edges, stays, used (M,), see `transition_shares`. edges: from, to (E,), sorted. n_times: T.
+        slices: boundaries of cells and edges by time. stationary: one ratio for all times.
     """
 
-    def __init__(self, problem: RatioProblem, by_time: bool) -> None:
-        steps = problem.steps
-        if not steps.data.tabular:
+    @classmethod
+    def of(cls, problem: RatioProblem, by_time: bool) -> _Chain:
+        """The chain of the problem's steps, made once."""
+        if not problem.steps.data.tabular:
             raise DataError("ratio: TabularRatio() needs integer states, and the observations are vectors; use LinearRatio().")
-        self.stationary = problem.horizon is None and not by_time
-        self._pooled = not by_time
-        if self.stationary:
+        if problem.horizon is None and not by_time:
             problem.target.times(None)
-        states, there = steps.data.n_states, problem.target.there
-        self.order = np.argsort(steps.time, kind="stable")
-        time, length = steps.time[self.order], int(steps.time.max()) + 1
-        here = steps.observations[self.order] + (0 if self._pooled else time * states)
-        then = np.where(there, steps.next_observations, 0)[self.order] + (0 if self._pooled else (time + 1) * states)
-        codes, cells = np.unique(here, return_inverse=True)
+        return problem.steps.once((_Chain, by_time), lambda: cls(problem.steps, by_time))
+
+    def __init__(self, steps: Steps, by_time: bool) -> None:
+        self.stationary, self._pooled = steps.horizon is None and not by_time, not by_time
+        self.n_times, states = int(steps.time.max()) + 1, steps.data.n_states
+        there = steps.continues & steps.known
+        here = steps.observations if self._pooled else steps.observations + steps.time * states
+        then = np.where(there, steps.next_observations, 0) + (0 if self._pooled else (steps.time + 1) * states)
+        codes = np.unique(here)
         place = np.minimum(np.searchsorted(codes, then), len(codes) - 1)
-        met: Bools = there[self.order] & (codes[place] == then)
-        if self._pooled and (there[self.order] & ~met).any():  # states met only where a record was cut
-            codes = np.union1d(codes, then[there[self.order]])
-            cells, place = np.searchsorted(codes, here), np.minimum(np.searchsorted(codes, then), len(codes) - 1)
-            met = there[self.order]
+        met: Bools = there & (codes[place] == then)
+        if self._pooled and (there & ~met).any():  # states met only where a record was cut
+            codes, met = np.union1d(codes, then[there]), there
+            place = np.minimum(np.searchsorted(codes, then), len(codes) - 1)
+        cells = np.searchsorted(codes, here)
         self.edges, edge_of_row = _distinct_edges(cells, place, met)
         stays = np.ones(len(steps), np.bool_)
         stays[steps.last[steps.cut_early]] = False
-        self.rows: tuple[Ints, Ints, Bools, Bools] = (cells, edge_of_row, stays[self.order], steps.known[self.order])
+        self.rows: tuple[Cells, Cells, Bools, Bools] = (cells.astype(np.int32), edge_of_row, stays, steps.known)
         of_cells: Ints = np.array([0, len(codes)])
         if by_time:
-            of_cells = np.searchsorted(codes, np.arange(length + 1) * states)
-        self.slices: tuple[Ints, Ints, Ints] = (
-            np.searchsorted(time, np.arange(length + 1)),
-            of_cells,
-            np.searchsorted(self.edges[0], of_cells),
-        )
+            of_cells = np.searchsorted(codes, np.arange(self.n_times + 1) * states)
+        self.slices: tuple[Ints, Ints] = (of_cells, np.searchsorted(self.edges[0], of_cells))
 
     def numerators(self, problem: RatioProblem) -> Floats:
         """(1, M) target probabilities of the logged actions, or (T, M) of a target that changes in time while cells do not."""
         target = problem.target
         if not self._pooled or isinstance(target.policy, BehaviorFit) or target.times(problem.horizon) == 1:
-            return problem.numerators[self.order][None]
-        steps, length = problem.steps, len(self.slices[0]) - 1
-        table = target.table(problem.horizon)[:length]
-        return np.ascontiguousarray(table[:, steps.observations[self.order], steps.actions[self.order]])
+            return problem.numerators[None]
+        steps, table = problem.steps, target.table(problem.horizon)[: self.n_times]
+        return np.ascontiguousarray(table[:, steps.observations, steps.actions])
 
 
-def _distinct_edges(cells: Ints, place: Ints, met: Bools) -> tuple[tuple[Ints, Ints], Ints]:
+def _distinct_edges(cells: Ints, place: Ints, met: Bools) -> tuple[tuple[Ints, Ints], Cells]:
     """From and to of the distinct edges (E,), sorted, and the edge of each row, -1 where nothing follows."""
     size = int(max(cells.max(), place.max())) + 1
-    distinct, index = np.unique(cells[met] * size + place[met], return_inverse=True)
-    of_row = np.full(len(cells), -1, np.int64)
-    of_row[met] = index
+    code = cells[met] * size + place[met]
+    distinct = np.unique(code)
+    of_row = np.full(len(cells), -1, np.int32)
+    of_row[met] = np.searchsorted(distinct, code)
     return (distinct // size, distinct % size), of_row

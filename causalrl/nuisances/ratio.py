@@ -11,12 +11,15 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalrl.checks import Bools, Floats, Ints, check_finite
+from causalrl.checks import Bools, Floats, Ints, check_finite, numeric
 from causalrl.data import Steps
 from causalrl.diagnostics.record import Note
-from causalrl.errors import DataError
+from causalrl.errors import DataError, WeightOverflowError
 from causalrl.kernels.ragged import cumulative_log_weights
+from causalrl.nuisances.behavior import BehaviorFit
 from causalrl.nuisances.value import Target
+
+_LARGEST_LOG = float(np.log(np.finfo(np.float64).max))
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,12 @@ class RatioProblem:
     def ratios(self) -> Floats:
         """(M,) importance ratios."""
         assert self.log_ratios is not None
+        largest = float(self.log_ratios.max())
+        if largest > _LARGEST_LOG:
+            raise WeightOverflowError(
+                f"weights: an importance ratio is exp({largest:.0f}), beyond the largest float. Use a self-normalised estimator "
+                "(WIS, PDWIS, WDR)."
+            )
         return np.asarray(np.exp(self.log_ratios))
 
     @property
@@ -58,7 +67,7 @@ class RatioProblem:
     @property
     def numerators(self) -> Floats:
         """(M,) target probability of each logged action; where the target is the behaviour policy, that of the latter."""
-        return self.ratios * self.known_propensities
+        return self.known_propensities if isinstance(self.target.policy, BehaviorFit) else self.target.taken
 
 
 class DensityRatio(ABC):
@@ -135,23 +144,6 @@ class RowRatio(DensityRatio):
         return self.weights[rows]
 
 
-def lost_by_time(problem: RatioProblem, state: Floats, step: Floats, stationary: bool) -> Floats:
-    """(T,), or (1,) for stationary weights: share of the flow into held-out steps that meets an unknown ratio (state < 0).
-
-    Args:
-        step: (M,) what the state ratio (M,) is multiplied by.
-    """
-    steps, held = problem.steps, problem.weights == 0
-    if not held.any():
-        return np.zeros(1 if stationary else int(steps.time.max()) + 1)
-    arriving = np.append(1.0, (np.maximum(state, 0.0) * step)[:-1])
-    arriving[steps.first] = 1.0
-    bins = np.zeros(len(steps), np.int64) if stationary else steps.time
-    total = np.bincount(bins, arriving * held)
-    lost = np.bincount(bins, arriving * (held & (state < 0)))
-    return np.divide(lost, total, out=np.zeros(len(total)), where=total > 0)
-
-
 @dataclass(frozen=True)
 class CumulativeWeights:
     """m_t = discount^t rho_0 ... rho_t, the weights where the whole past matters: MIS is then PDIS, and DRL is DR.
@@ -202,8 +194,10 @@ class KnownRatio:
     needs_behavior: bool = field(default=False, init=False, repr=False)
 
     def __init__(self, source: ArrayLike | RatioFunction) -> None:
+        if isinstance(source, type):
+            raise DataError(f"KnownRatio: {source.__name__} is a class; pass a table, or a function.")
         if not callable(source):
-            table = np.array(source, dtype=np.float64)
+            table = numeric("KnownRatio", source)
             if table.ndim not in (2, 3):
                 raise DataError(f"KnownRatio: table has shape {table.shape}, expected (S, A) or (H, S, A).")
             check_finite("KnownRatio", table)
@@ -216,7 +210,7 @@ class KnownRatio:
     def fit(self, problem: RatioProblem) -> DensityRatio:
         steps = problem.steps
         if callable(self.source):
-            weights = np.asarray(self.source(steps.observations, steps.actions, steps.time), dtype=np.float64)
+            weights = numeric("KnownRatio", self.source(steps.observations, steps.actions, steps.time))
             if weights.shape != (len(steps),):
                 raise DataError(f"KnownRatio: gives shape {weights.shape}, expected ({len(steps)},).")
             check_finite("KnownRatio", weights)
