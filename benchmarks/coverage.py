@@ -1,7 +1,7 @@
 """Coverage and width of every (estimator, interval) pair on five problems: `python -m benchmarks.coverage`.
 
 Default intervals are repeated `DEFAULT` times, the others `OTHERS` times (and MAGIC, which chooses anew in each refit, `FEW`
-times), all on the same samples. About 40 minutes on two quiet cores; `--page` alone writes docs/coverage.md from the rows.
+times), all on the same samples. About 25 minutes on two quiet cores; `--page` alone writes docs/coverage.md from the rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from causalrl.inference.bootstrap import prepare
 from causalrl.kernels.rng import derive_seed
 from causalrl.nuisances.crossfit import Nuisances
 
-DEFAULT, OTHERS, FEW, SEED, LEVEL = 2000, 300, 100, 0, 0.95
+DEFAULT, OTHERS, FEW, SEED, LEVEL = 2000, 300, 40, 0, 0.95
 RESULTS = Path(__file__).parent / "results" / "coverage.csv"
 PAGE = Path(__file__).parent.parent / "docs" / "coverage.md"
 
