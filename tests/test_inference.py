@@ -138,9 +138,12 @@ def test_weighted_sums_are_weights_times_totals(kind: Weights, n_clusters: int) 
     """Whatever the number of columns and of replicates, a column has the same bits."""
     totals = np.random.default_rng(n_clusters).normal(size=(n_clusters, 5))
     weights = weights_of(int(kind), n_clusters, 70, 3)
-    sums = weighted_sums(int(kind), totals, 70, 3)
+    sums, drawn = weighted_sums(int(kind), [totals], 70, 3)
     np.testing.assert_allclose(sums, weights @ totals, atol=1e-12)
-    np.testing.assert_array_equal(weighted_sums(int(kind), totals[:, 3:4].copy(), 33, 3)[:, 0], sums[:33, 3])
+    np.testing.assert_allclose(drawn, weights.sum(axis=1), atol=1e-12)
+    for j in range(5):
+        np.testing.assert_array_equal(weighted_sums(int(kind), [totals[:, j : j + 1]], 33, 3)[0][:, 0], sums[:33, j])
+    np.testing.assert_array_equal(weighted_sums(int(kind), [totals[:, :3], totals[:, 3:]], 70, 3)[0], sums)
     if kind is Weights.MULTINOMIAL:
         np.testing.assert_array_equal(weights, count_block(n_clusters, 3, 0, 70))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -160,18 +161,20 @@ class Evidence:
 
 def prepare_draw(evidences: Sequence[Evidence], weights: Weights, replicates: int, seed: int) -> None:
     """Fill `Evidence.resampled` of estimates from the same clusters with one draw of weights for all their moments."""
-    sizes = evidences[0].sizes
-    constant = weights is Weights.MULTINOMIAL and bool((sizes == sizes[0]).all())
-    columns = [evidence.totals for evidence in evidences] + ([] if constant else [sizes[:, None]])
-    sums = weighted_sums(int(weights), columns[0] if len(columns) == 1 else np.hstack(columns), replicates, seed)
-    sums, counted = (sums, np.full(replicates, sizes.sum())) if constant else (sums[:, :-1], sums[:, -1])
+    sizes, totals = evidences[0].sizes, [evidence.totals for evidence in evidences]
+    if (sizes == sizes[0]).all():
+        sums, drawn = weighted_sums(int(weights), totals, replicates, seed)
+        counted = sizes[0] * drawn
+    else:
+        sums, _ = weighted_sums(int(weights), [*totals, sizes[:, None]], replicates, seed)
+        sums, counted = sums[:, :-1], sums[:, -1]
     if not (counted > 0).all():
         raise IntervalError(
             f"method: {int((counted <= 0).sum())} of {replicates} replicates draw nobody: there are only {len(sizes)} clusters. "
             "Use PercentileBootstrap or BayesianBootstrap."
         )
     means = sums / counted[:, None]
-    ends = np.cumsum([evidence.totals.shape[1] for evidence in evidences])
+    ends = np.cumsum([own.shape[1] for own in totals])
     for evidence, own in zip(evidences, np.split(means, ends[:-1], axis=1), strict=True):
         evidence._means[weights, replicates, seed] = (np.ascontiguousarray(own), counted)
 
@@ -195,10 +198,31 @@ class IntervalMethod(Protocol):
 
 def make_interval(evidence: Evidence, level: float, method: IntervalMethod) -> Interval:
     """The interval, after its level is checked."""
-    if not 0 < level < 1:
-        raise IntervalError(f"level: {level} is outside (0, 1); write 0.95 for 95%.")
+    check_level(level)
+    check_method(method)
+    require_clusters(evidence.n_clusters)
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = method.limits(evidence, level)
+    require_finite("the interval", low, high)
+    return Interval(low, high, level, method)
+
+
+def check_level(level: float) -> None:
+    """Refuse what is no level."""
+    if isinstance(level, bool) or not isinstance(level, Real) or not 0 < level < 1:
+        raise IntervalError(f"level: {level!r} is outside (0, 1); write 0.95 for 95%.")
+
+
+def check_method(method: object) -> None:
+    """Refuse what makes no interval."""
     if isinstance(method, type) or not hasattr(method, "limits"):
         raise IntervalError(f"method: {method!r} makes no interval; pass an object such as Wald() or PercentileBootstrap(1000).")
-    require_clusters(evidence.n_clusters)
-    low, high = method.limits(evidence, level)
-    return Interval(low, high, level, method)
+
+
+def require_finite(what: str, *numbers: float | Floats) -> None:
+    """Refuse limits and errors beyond the largest float, as weights of 1e300 make them."""
+    if not all(np.isfinite(number).all() for number in numbers):
+        raise IntervalError(
+            f"weights: they are so large that {what} is beyond the largest float. Use a self-normalised estimator (WIS, WDR), or "
+            "truncate=."
+        )

@@ -16,7 +16,7 @@ from causalrl.errors import IntervalError
 from causalrl.inference.base import Evidence, IntervalMethod, prepare_draw
 from causalrl.inference.functionals import Functional
 from causalrl.kernels.cluster_weights import Weights
-from causalrl.kernels.resampling import influence_squares
+from causalrl.kernels.resampling import MOST_TOTALS, influence_squares
 
 _MOST_COLUMNS = 128
 
@@ -198,9 +198,10 @@ class StudentizedBootstrap(MomentBootstrap):
         count = evidence.n_clusters
         squares = influence_squares(evidence.totals, evidence.sizes, means, functional.gradient(means), self.seed)
         variances = count / (count - 1) * squares / drawn**2
-        if not (variances > 0).all():
+        usable = (variances > 0) & np.isfinite(variances)
+        if not usable.all():
             raise IntervalError(
-                f"method: {int((variances <= 0).sum())} of {self.replicates} resamples have no spread, so that the t statistic "
+                f"method: {int((~usable).sum())} of {self.replicates} resamples have no spread, so that the t statistic "
                 "does not exist: too few distinct trajectories carry weight. Use PercentileBootstrap or Wald."
             )
         t = (values - evidence.value) / np.sqrt(variances)
@@ -255,7 +256,8 @@ def prepare(evidences: Iterable[Evidence], method: IntervalMethod) -> None:
     """Bootstrap many estimates from the same data with one draw of cluster weights, for later use by `method`.
 
     The means are kept on each `Evidence`, and are the same bits as those of an interval asked for on its own. Nothing happens
-    for a method that does not resample moments, nor for estimates without moments. At most 128 columns are stacked at a time.
+    for a method that does not resample moments, nor for estimates without moments. One draw serves at most 128 columns of 15
+    estimates.
     """
     if not isinstance(method, MomentBootstrap):
         return
@@ -264,7 +266,7 @@ def prepare(evidences: Iterable[Evidence], method: IntervalMethod) -> None:
     for evidence in evidences:
         if evidence.functional is None or evidence.has_resampled(method.weights, method.replicates, method.seed):
             continue
-        if group and columns + evidence.functional.p > _MOST_COLUMNS:
+        if len(group) == MOST_TOTALS - 1 or (group and columns + evidence.functional.p > _MOST_COLUMNS):
             prepare_draw(group, method.weights, method.replicates, method.seed)
             group, columns = [], 0
         group.append(evidence)

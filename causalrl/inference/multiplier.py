@@ -48,7 +48,7 @@ class MultiplierBootstrap(Resampling):
     def critical(self, evidences: Sequence[Evidence], level: float) -> float:
         """Quantile of the largest |t| over estimates from the same clusters."""
         influence = np.column_stack([evidence.influence_totals for evidence in evidences])
-        sums = weighted_sums(int(Weights.SIGN), influence, self.replicates, self.seed)
+        sums, _ = weighted_sums(int(Weights.SIGN), [influence], self.replicates, self.seed)
         count = len(influence)
         squares = np.sum(influence**2, axis=0)
         inside = squares - sums**2 / count

@@ -1,4 +1,4 @@
-"""The compilers of the package: serial, parallel and reduction, all cached on disk."""
+"""The compilers of the package: serial, parallel, contracted and reduction, all cached on disk."""
 
 from __future__ import annotations
 
@@ -32,6 +32,14 @@ def reduction(function: Function) -> Function:
     if numba.config.DISABLE_JIT:
         return _interpreted(function)
     kernel: Function = numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})(function)
+    return kernel
+
+
+def contracted(function: Function) -> Function:
+    """Compile with fused multiply-adds and every sum in the order in which it is written."""
+    if numba.config.DISABLE_JIT:
+        return _interpreted(function)
+    kernel: Function = numba.njit(cache=True, nogil=True, fastmath={"contract"})(function)
     return kernel
 
 

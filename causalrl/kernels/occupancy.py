@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from causalrl.checks import Bools, Floats, Ints
 from causalrl.kernels.jit import compiled, parallel
-from causalrl.kernels.tabular import weighted_counts
 
 Cells: TypeAlias = NDArray[np.int32]
 
@@ -148,7 +147,9 @@ def stationary_ratios(
     The fixed point of mass = start + discount scale P' mass; `first` (n,) are the rows of time 0.
     """
     wanted, _, mean = transition_shares(cells, edges, stays, used, edge_from, numerators, propensities, weights, n_cells)
-    start, visits = np.zeros(n_cells), weighted_counts(cells, weights, n_cells)
+    start, visits = np.zeros(n_cells), np.zeros(n_cells)
+    for j in range(len(cells)):
+        visits[cells[j]] += weights[j]
     for j in first:
         start[cells[j]] += weights[j]
     mass, change = start.copy(), np.inf

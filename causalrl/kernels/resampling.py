@@ -7,13 +7,17 @@ neither on the other columns, nor on the thread count, nor on the number of repl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numba
 import numpy as np
 
 from causalrl.checks import Floats
 from causalrl.kernels.cluster_weights import CHUNK, WIDTH, Weights, block_counts, block_keys, draw_counts, fill_weights
-from causalrl.kernels.jit import compiled, parallel, reduction
+from causalrl.kernels.jit import compiled, contracted, parallel, reduction
 
+MOST_TOTALS = 16
+"""Arrays of totals that one draw can serve."""
 _MULTINOMIAL = int(Weights.MULTINOMIAL)
 
 
@@ -28,17 +32,31 @@ def count_block(n_clusters: int, seed: int, first: int, last: int) -> Floats:
     return block
 
 
-@reduction
+@contracted
 def add_products(weights: Floats, rows: Floats, length: int, sums: Floats) -> None:
-    """sums (p, WIDTH) += rows[:length]' (p, length) x weights[:length] (length, WIDTH), four rows at a time."""
-    fours = length // 4 * 4
-    for g in range(0, fours, 4):
-        for j in range(rows.shape[1]):
+    """sums (p, WIDTH) += rows[:length]' (p, length) x weights[:length] (length, WIDTH).
+
+    Two columns share the weights that are read, four rows at a time; each sum is a chain of fused multiply-adds in the order of
+    the rows, the same for an odd last column.
+    """
+    p, fours = rows.shape[1], length // 4 * 4
+    for j in range(0, p - 1, 2):
+        for g in range(0, fours, 4):
             x0, x1, x2, x3 = rows[g, j], rows[g + 1, j], rows[g + 2, j], rows[g + 3, j]
+            y0, y1, y2, y3 = rows[g, j + 1], rows[g + 1, j + 1], rows[g + 2, j + 1], rows[g + 3, j + 1]
             for b in range(WIDTH):
-                sums[j, b] += x0 * weights[g, b] + x1 * weights[g + 1, b] + x2 * weights[g + 2, b] + x3 * weights[g + 3, b]
+                w0, w1, w2, w3 = weights[g, b], weights[g + 1, b], weights[g + 2, b], weights[g + 3, b]
+                sums[j, b] = sums[j, b] + x0 * w0 + x1 * w1 + x2 * w2 + x3 * w3
+                sums[j + 1, b] = sums[j + 1, b] + y0 * w0 + y1 * w1 + y2 * w2 + y3 * w3
+    if p % 2:
+        last = p - 1
+        for g in range(0, fours, 4):
+            x0, x1, x2, x3 = rows[g, last], rows[g + 1, last], rows[g + 2, last], rows[g + 3, last]
+            for b in range(WIDTH):
+                w0, w1, w2, w3 = weights[g, b], weights[g + 1, b], weights[g + 2, b], weights[g + 3, b]
+                sums[last, b] = sums[last, b] + x0 * w0 + x1 * w1 + x2 * w2 + x3 * w3
     for g in range(fours, length):
-        for j in range(rows.shape[1]):
+        for j in range(p):
             for b in range(WIDTH):
                 sums[j, b] += rows[g, j] * weights[g, b]
 
@@ -58,28 +76,52 @@ def weights_of(kind: int, n_clusters: int, replicates: int, seed: int) -> Floats
     return out
 
 
-@parallel
-def weighted_sums(kind: int, totals: Floats, replicates: int, seed: int) -> Floats:
-    """(B, p) sum over g of weight_g totals_g under the weights of every replicate.
+def weighted_sums(kind: int, totals: Sequence[Floats], replicates: int, seed: int) -> tuple[Floats, Floats]:
+    """(B, p) sum over g of weight_g totals_g, and (B,) sum of the weights, under the weights of every replicate.
 
     Args:
         kind: a member of `Weights`.
-        totals: (G, p), contiguous.
+        totals: at most `MOST_TOTALS` arrays (G, p_k) of p columns in all, which share one draw and are not copied.
     """
-    n_clusters, p = totals.shape
-    out = np.empty((replicates, p))
+    given = tuple(np.ascontiguousarray(block) for block in totals)
+    padding = np.empty((len(given[0]), 0))
+    return _weighted_sums(kind, given + (padding,) * (MOST_TOTALS - len(given)), len(given), replicates, seed)
+
+
+@parallel
+def _weighted_sums(kind: int, totals: tuple[Floats, ...], n_totals: int, replicates: int, seed: int) -> tuple[Floats, Floats]:
+    ends = np.zeros(n_totals + 1, np.int64)
+    for k in range(n_totals):
+        ends[k + 1] = ends[k] + totals[k].shape[1]
+    n_clusters, p = len(totals[0]), ends[n_totals]
+    out, weight = np.empty((replicates, p)), np.empty(replicates)
     for block in numba.prange((replicates + WIDTH - 1) // WIDTH):
         first = block * WIDTH
         keys, counts = block_keys(kind, seed, first), block_counts(kind, seed, first, n_clusters)
         weights, words = np.empty((CHUNK, WIDTH)), np.empty((2, CHUNK, WIDTH // 2), np.uint64)
-        sums = np.zeros((p, WIDTH))
+        sums, drawn = np.zeros((p, WIDTH)), np.zeros(WIDTH)
         for start in range(0, n_clusters, CHUNK):
             length = min(CHUNK, n_clusters - start)
             fill_weights(kind, keys, counts, start, length, words, weights)
-            add_products(weights, totals[start : start + length], length, sums)
+            add_rows(weights, length, drawn)
+            for k in range(n_totals):
+                add_products(weights, totals[k][start : start + length], length, sums[ends[k] : ends[k + 1]])
         for b in range(min(WIDTH, replicates - first)):
             out[first + b] = sums[:, b]
-    return out
+            weight[first + b] = drawn[b]
+    return out, weight
+
+
+@compiled
+def add_rows(weights: Floats, length: int, drawn: Floats) -> None:
+    """drawn (WIDTH,) += weights[0] + ... + weights[length - 1]."""
+    fours = length // 4 * 4
+    for g in range(0, fours, 4):
+        for b in range(WIDTH):
+            drawn[b] += (weights[g, b] + weights[g + 1, b]) + (weights[g + 2, b] + weights[g + 3, b])
+    for g in range(fours, length):
+        for b in range(WIDTH):
+            drawn[b] += weights[g, b]
 
 
 @reduction
@@ -137,5 +179,5 @@ def bootstrap_means(totals: Floats, sizes: Floats, replicates: int, seed: int) -
         totals: (p, G) moments summed within clusters.
         sizes: (G,) trajectories in each cluster, or their weights.
     """
-    sums = weighted_sums(_MULTINOMIAL, np.column_stack([totals.T, sizes]), replicates, seed)
+    sums, _ = weighted_sums(_MULTINOMIAL, [totals.T, sizes[:, None]], replicates, seed)
     return sums[:, :-1] / sums[:, -1:]
