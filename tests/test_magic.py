@@ -259,3 +259,25 @@ def test_contrasts_of_repeats_are_paired() -> None:
 def test_an_even_number_of_repeats_is_refused() -> None:
     with pytest.raises(crl.errors.EstimandError, match="even"):
         crl.DR(repeats=2)
+
+
+def test_repeats_of_known_nuisances_stay_what_they_are() -> None:
+    """Splits change nothing: a ratio stays a ratio, which no bound of a mean takes, and whose shards merge exactly."""
+    data = ragged_data(60)
+    one, three = (crl.WDR(q=crl.KnownQ(Q), repeats=repeats).estimate(data, GOAL) for repeats in (1, 3))
+    np.testing.assert_array_equal(one.moments, three.moments)
+    with pytest.raises(crl.errors.IntervalError):
+        three.interval(method=crl.Hoeffding(-9, 9, max_weight=100))
+
+
+@pytest.mark.parametrize("seed", [622, 788, 2101])
+def test_a_blend_that_cancels_every_error_is_kept(seed: int) -> None:
+    """Two clusters and many returns: some blend has no error at all, and rounding must not lead away from it."""
+    rng = np.random.default_rng(seed + 10_000)
+    returns, clusters = int(rng.integers(2, 12)), int(rng.integers(2, 60))
+    root = np.cumsum(rng.normal(size=(clusters, returns)), axis=1) * 10 ** rng.uniform(-3, 3)
+    bias = rng.normal(size=returns) * 10 ** rng.uniform(-3, 3) * (rng.random(returns) < 0.7)
+    bias[-1] = 0
+    x = best_blend(root, bias)
+    assert clusters == 2
+    assert np.sum((root @ x) ** 2) + (bias @ x) ** 2 < 1e-16 * max((root**2).sum(axis=0) + bias**2)

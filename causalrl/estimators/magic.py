@@ -9,7 +9,7 @@ import numpy as np
 
 from causalrl.checks import Floats, Ints, number, whole_number
 from causalrl.diagnostics.record import diagnostics_record
-from causalrl.errors import EstimandError
+from causalrl.errors import EstimandError, SupportError
 from causalrl.estimands import PolicyValue
 from causalrl.estimate import Estimate
 from causalrl.estimators.base import Refitted, Score, goal_label
@@ -56,7 +56,8 @@ class MAGIC(DoublyRobustEstimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number("level", self.level, 0.0, 1.0, EstimandError)
+        if not 0 < number("level", self.level, 0.0, 1.0, EstimandError) < 1:
+            raise EstimandError(f"level: {self.level} is outside (0, 1); write 0.9 for 90%.")
         whole_number("replicates", self.replicates, 2, EstimandError)
 
     def score(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
@@ -87,6 +88,12 @@ class MAGIC(DoublyRobustEstimator):
             self.replicates,
             derive_seed(nuisances.seed, "magic"),
         )
+        empty = int((_parts(resampled)[2] <= 0).any(axis=1).sum())
+        if empty:
+            raise SupportError(
+                f"weights: all weights are zero at some time in {empty} of {self.replicates} resamples, whose WDR does not "
+                "exist, so that it cannot judge the model: too few trajectories agree with the target. Use WDR."
+            )
         wdr = step_returns(resampled)[:, -1]
         low, high = np.quantile(wdr, [(1 - self.level) / 2, (1 + self.level) / 2])
         bias = np.minimum(returns - low, 0) + np.maximum(returns - high, 0)
@@ -140,5 +147,7 @@ def best_blend(contributions: Floats, bias: Floats) -> Floats:
         if scale == 0:
             break
         y, _ = nnls(np.vstack([root / scale, np.ones(len(bias))]), np.append(np.zeros(len(root)), 1.0))
+        if not y.any() or np.linalg.norm(root @ y) >= scale * y.sum():  # no better than rounding allows
+            break
         blend = y / y.sum()
     return blend

@@ -6,6 +6,7 @@ import numpy as np
 
 from causalrl.checks import Floats, Ints
 from causalrl.diagnostics.record import Note
+from causalrl.errors import WeightOverflowError
 from causalrl.estimators.base import Score
 from causalrl.inference.functionals import Sum, cluster_standard_error, influence_values
 
@@ -16,16 +17,21 @@ def median_score(scores: list[Score], clusters: Ints) -> Score:
     Its variance is the median of s_r^2 + (value_r - value)^2. As moments it is the value plus the influence values of the split
     that attains it, stretched to that variance: every interval and contrast then works, and carries the noise of the splits.
     """
-    if len(scores) == 1:
+    if len(scores) == 1 or scores[0].fixed:
         return scores[0]
     values = np.array([float(score.functional.value(score.moments.mean(axis=0))) for score in scores])
     chosen = int(np.argsort(values, kind="stable")[len(values) // 2])
     if not clusters.any():
         return scores[chosen]
     influences = [influence_values(score.functional, score.moments) for score in scores]
-    errors = np.array([cluster_standard_error(influence, clusters) for influence in influences])
-    error = np.sqrt(np.median(errors**2 + (values - values[chosen]) ** 2))
+    with np.errstate(over="ignore"):
+        errors = np.array([cluster_standard_error(influence, clusters) for influence in influences])
+        error = np.sqrt(np.median(errors**2 + (values - values[chosen]) ** 2))
+    if not np.isfinite(error):
+        raise WeightOverflowError(
+            "weights: they are so large that the spread of the splits is beyond the largest float. Use WDR, or truncate=."
+        )
     stretch = error / errors[chosen] if errors[chosen] > 0 else 1.0
     moments: Floats = (values[chosen] + stretch * influences[chosen])[:, None]
     notes: list[Note] = list(dict.fromkeys(note for score in scores for note in score.notes))
-    return Score(Sum(), moments, scores[chosen].diagnostics, notes, scores[chosen].fixed)
+    return Score(Sum(), moments, scores[chosen].diagnostics, notes, fixed=False)
