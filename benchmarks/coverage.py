@@ -1,12 +1,12 @@
 """Coverage and width of every (estimator, interval) pair on five problems: `python -m benchmarks.coverage`.
 
 Default intervals are repeated `DEFAULT` times, the others `OTHERS` times (and MAGIC, which chooses anew in each refit, `FEW`
-times), all on the same samples. About 25 minutes on two quiet cores; `--page` alone writes docs/coverage.md from the rows.
+times), all on the same samples. About 25 minutes on two quiet cores; names of estimators measure those anew, and `--page-only`
+writes docs/coverage.md from the rows.
 """
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -166,9 +166,9 @@ def score(problem: Problem, part: pd.DataFrame) -> dict[str, object]:
 HEAD = """# Measured coverage
 
 Share of samples whose {level:.0%} interval holds the exact value, and the mean width, of every pair of estimator and interval.
-Written by `python -m benchmarks.coverage` (seed {seed}, commit {commit}); ± is one Monte-Carlo standard error. Truths are
-dynamic programming. "Missing" counts samples without an estimate (all weights zero) or without the interval; they are not in
-the share.
+Written by `python -m benchmarks.coverage` (seed {seed}; each row of `benchmarks/results/coverage.csv` carries its commit). ± is
+one Monte-Carlo standard error. Truths are dynamic programming. "Missing" counts samples without an estimate (all weights zero)
+or without the interval; they are not in the share.
 
 Read it in this order: does a pair cover where the data overlap (the first four problems), and how short does it fall where
 they do not (the last, where every estimate carries an OverlapWarning)? `Wald` is the default of every estimator that is a
@@ -180,8 +180,7 @@ COLUMNS = ("estimator", "interval", "coverage", "width", "bias", "RMSE", "replic
 
 def page(table: pd.DataFrame) -> str:
     """The rows as Markdown, one table a problem."""
-    first = table.iloc[0]
-    parts = [HEAD.format(level=LEVEL, seed=first["seed"], commit=str(first["commit"])[:7])]
+    parts = [HEAD.format(level=LEVEL, seed=table["seed"].iloc[0])]
     for problem, part in table.groupby("problem", sort=False):
         parts.append(f"\n## {problem}, n = {part['n'].iloc[0]:,}, truth {part['truth'].iloc[0]:.4f}\n")
         parts.append(f"| {' | '.join(COLUMNS)} |\n|---|---|{'--:|' * (len(COLUMNS) - 2)}")
@@ -196,18 +195,30 @@ def cells(row: pd.Series) -> list[str]:
     return [row["estimator"], row["interval"], coverage, *numbers]
 
 
-def main() -> None:
-    """Measure every pair, write the rows, and the page from them."""
-    if "--page" not in sys.argv:
-        made_by = {key: provenance(SEED)[key] for key in ("seed", "commit")}
-        tables = []
-        for make, n in PROBLEMS:
-            problem = make()
-            tables.append(measure(problem, n, pairs(problem)).assign(**made_by))
-            pd.concat(tables, ignore_index=True).to_csv(RESULTS, index=False, float_format="%.5g")
-            print(tables[-1].to_string(index=False), flush=True)
+def run(names: list[str], old: pd.DataFrame | None) -> pd.DataFrame:
+    """Measure the pairs of the named estimators (all, where none is named) and put their rows in the place of the old ones."""
+    made_by = {key: provenance(SEED)[key] for key in ("seed", "commit")}
+    tables = []
+    for make, n in PROBLEMS:
+        problem = make()
+        order = [(pair.name, pair.label) for pair in pairs(problem)]
+        new = measure(problem, n, [pair for pair in pairs(problem) if not names or pair.name in names]).assign(**made_by)
+        kept = None if old is None else old[(old["problem"] == problem.name) & ~old["estimator"].isin(names)]
+        rows = (new if kept is None else pd.concat([kept, new])).set_index(["estimator", "interval"], drop=False)
+        tables.append(rows.loc[order].reset_index(drop=True))
+        print(new.to_string(index=False), flush=True)
+    return pd.concat(tables, ignore_index=True)
+
+
+def main(estimators: list[str] | None = None, page_only: bool = False) -> None:
+    """Measure every pair, or those of the named estimators alone, write the rows, and the page from them."""
+    if not page_only:
+        old = pd.read_csv(RESULTS) if estimators else None
+        run(estimators or [], old).to_csv(RESULTS, index=False, float_format="%.5g")
     PAGE.write_text(page(pd.read_csv(RESULTS)), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    import typer
+
+    typer.run(main)
