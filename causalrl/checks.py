@@ -17,6 +17,8 @@ Bools = NDArray[np.bool_]
 
 PROBABILITY_TOLERANCE = 1e-6
 """How far a row of probabilities may be from summing to 1 (single-precision classifiers reach about 1e-7)."""
+LARGEST = 1e100
+"""The largest entry of rewards and observations: sums of many, and their squares, are then still numbers."""
 _MOST_CODES = 10_000_000
 _MOST_COLUMNS = 10_000
 
@@ -32,6 +34,15 @@ def check_finite(field: str, values: NDArray[Any], error: type[CausalRLError] = 
         row = first_bad(bad)
         mend = " Impute or drop it before building the data." if error is DataError else ""
         raise error(f"{field}: row {row} is {values[row]!s}; every entry must be finite.{mend}")
+
+
+def check_size(field: str, values: NDArray[Any]) -> None:
+    """Every entry must be finite, and at most `LARGEST` in size."""
+    check_finite(field, values)
+    large = np.abs(values) > LARGEST
+    if large.any():
+        row = first_bad(large)
+        raise DataError(f"{field}: row {row} is {values[row]!s}; sums of squares beyond {LARGEST:g} overflow. Change the unit.")
 
 
 def whole_number(field: str, value: Any, least: int, error: type[CausalRLError] = DataError, *, most: int | None = None) -> int:
@@ -67,6 +78,19 @@ def _range(least: float, most: float) -> str:
     if np.isfinite(least):
         return f"a finite number, at least {least:g}"
     return f"a finite number, at most {most:g}" if np.isfinite(most) else "a finite number"
+
+
+def flag(field: str, value: Any, error: type[CausalRLError] = DataError) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise error(f"{field}: {value!r}; pass True or False.")
+    return bool(value)
+
+
+def optional_function(field: str, value: Any, error: type[CausalRLError] = DataError) -> None:
+    """A function, or None."""
+    if value is not None and (isinstance(value, type) or not callable(value)):
+        raise error(f"{field}: {value!r}; pass a function of the observations, or None.")
 
 
 def one_of(field: str, value: Any, names: Iterable[str], error: type[CausalRLError] = DataError) -> str:
@@ -137,7 +161,7 @@ def vector(field: str, values: ArrayLike, length: int) -> Floats:
     array = numeric(field, values)
     if array.shape != (length,):
         raise DataError(f"{field}: shape {array.shape}, but offsets end at {length}; pass one {field.rstrip('s')} a step.")
-    check_finite(field, array)
+    check_size(field, array)
     return array
 
 
@@ -157,7 +181,7 @@ def matrix(field: str, values: ArrayLike) -> Floats:
     array = numeric(field, values)
     if array.ndim != 2:
         raise DataError(f"{field}: shape {array.shape}, expected two dimensions (rows, features).")
-    check_finite(field, array)
+    check_size(field, array)
     return array
 
 
@@ -213,8 +237,8 @@ def observation_arrays(
 
 
 def usable_rows(observations: NDArray[Any]) -> Bools:
-    """Rows that are finite vectors, or states from 0."""
-    usable: Bools = observations >= 0 if observations.ndim == 1 else np.isfinite(observations).all(axis=1)
+    """Rows that are vectors within `LARGEST`, or states from 0."""
+    usable: Bools = observations >= 0 if observations.ndim == 1 else (np.abs(observations) <= LARGEST).all(axis=1)
     return usable
 
 
@@ -222,7 +246,8 @@ def count_states(observed: NDArray[Any], final: NDArray[Any] | None, n_states: i
     if observed.ndim == 2:
         return 0
     seen = observed if final is None else np.concatenate([observed, final])
-    count = n_states if n_states is not None else len(features) if features is not None else int(seen.max()) + 1
+    given = None if n_states is None else whole_number("n_states", n_states, 1)
+    count = given if given is not None else len(features) if features is not None else int(seen.max()) + 1
     if count > _MOST_CODES:
         raise DataError(f"observations: states up to {count - 1} would need tables of that size; recode the states from 0.")
     codes_below("observations", observed, len(observed), count)
@@ -276,7 +301,10 @@ def cluster_codes(clusters: ArrayLike | None, n: int) -> Ints:
     missing = np.array([label is None or label != label for label in labels.tolist()])
     if missing.any():
         raise DataError(f"clusters: row {first_bad(missing)} has no label; give it a cluster of its own, or leave it out.")
-    return np.unique(label_array(labels), return_inverse=True)[1].astype(np.int64)
+    try:
+        return np.unique(label_array(labels), return_inverse=True)[1].astype(np.int64)
+    except TypeError as error:
+        raise DataError(f"clusters: the labels cannot be sorted ({error}); pass numbers, or text.") from error
 
 
 def label_array(labels: ArrayLike) -> NDArray[Any]:

@@ -17,8 +17,8 @@ from causalrl.checks import (
     action_array,
     array_of,
     behavior_rows,
-    check_finite,
     check_probabilities,
+    check_size,
     cluster_codes,
     codes_below,
     count_states,
@@ -109,7 +109,7 @@ class Trajectories:
         kind = np.zeros(n, np.int64) if end is None else codes_below("end", End.codes("end", end), n, len(End))
         if final is not None:
             final[(kind == End.TERMINATED) & ~usable_rows(final)] = 0  # ignored, whatever stands there
-            check_finite("final_observations", final)
+            check_size("final_observations", final)
         states = count_states(observed, final, n_states, features)
         logged = None if behavior_probabilities is None else array_of("behavior_probabilities", behavior_probabilities)
         if n_actions is None and logged is not None and logged.ndim == 2:

@@ -14,8 +14,7 @@ from causalrl.checks import Floats
 from causalrl.diagnostics.record import joint_diagnostics, merged_diagnostics
 from causalrl.errors import EstimandError, IntervalError, MismatchError
 from causalrl.inference.algebra import combine, merge, transform
-from causalrl.inference.base import Evidence, Interval, IntervalMethod, make_interval, show_number
-from causalrl.inference.functionals import require_clusters
+from causalrl.inference.base import Evidence, Interval, IntervalMethod, make_interval, make_stderr, show_number
 from causalrl.inference.operations import (
     ADD,
     DIVIDE,
@@ -107,9 +106,7 @@ class Estimate:
     @cached_property
     def stderr(self) -> float | Floats:
         """Standard error by the default method; raises `IntervalError` where there is none."""
-        method = self.default_method
-        require_clusters(self.evidence.n_clusters)
-        return method.stderr(self.evidence)
+        return make_stderr(self.evidence, self.default_method)
 
     def interval(self, level: float = 0.95, method: IntervalMethod | None = None) -> Interval:
         """Confidence interval.
@@ -286,8 +283,8 @@ def _number(value: float) -> float:
 
 
 def _two_sided_level(level: float) -> float:
-    if not 0.5 < level < 1:
-        raise IntervalError(f"level: {level} is outside (0.5, 1), in which one-sided bounds are; write 0.95 for 95%.")
+    if not isinstance(level, Real) or not 0.5 < level < 1:
+        raise IntervalError(f"level: {level!r} is outside (0.5, 1), in which one-sided bounds are; write 0.95 for 95%.")
     return 2 * level - 1
 
 
@@ -298,6 +295,8 @@ def _refuse_zero(divisor: float | Floats) -> None:
 
 def _merge_two(a: Estimate, b: Estimate) -> Estimate:
     for part in (a, b):
+        if not isinstance(part, Estimate):
+            raise MismatchError(f"merge: {part!r} is no estimate; pass the estimates of the other shards.")
         if not part.fixed_nuisances:
             raise MismatchError(
                 f"merge: {part.estimator} learned a nuisance from its shard. Fix them beforehand: behavior=Logged() or "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 
 from causalrl.data import Trajectories
-from causalrl.errors import DataError, EstimandError, IntervalError, MismatchError
+from causalrl.errors import CausalRLError, DataError, EstimandError, IntervalError, MismatchError
 from causalrl.estimands import ATE, CATE, Contrast, Estimand, EstimandLike, PolicyValue, as_estimand
 from causalrl.estimate import Estimate
 from causalrl.estimators.base import Estimator, FittedEstimator
-from causalrl.inference.base import IntervalMethod
+from causalrl.inference.base import IntervalMethod, check_level, check_method, make_stderr
 from causalrl.inference.bootstrap import prepare
 from causalrl.nuisances.crossfit import Nuisances
 from causalrl.policies import Policy, PolicyLike
@@ -115,6 +116,9 @@ def evaluate(
     """
     import pandas as pd
 
+    check_level(level)
+    if method is not None:
+        check_method(method)
     goals = {name: as_estimand(goal, discount, horizon) for name, goal in named(policies, "policies").items()}
     recipes = named_estimators(estimators)
     truths = {name: true_value(truth, name, goal) for name, goal in goals.items()} if truth is not None else None
@@ -192,7 +196,8 @@ def _rows(
         rows.append(row | {"seconds": time.perf_counter() - start})
     start = time.perf_counter()
     if method is not None:
-        prepare([estimate.evidence for estimate in estimates.values()], method)
+        with suppress(IntervalError):  # raised again for each row that it concerns
+            prepare([estimate.evidence for estimate in estimates.values()], method)
     shared = (time.perf_counter() - start) / max(len(estimates), 1)
     for row in rows:
         if row["estimator"] in estimates:
@@ -209,9 +214,10 @@ def _interval(estimate: Estimate, level: float, method: IntervalMethod | None) -
     try:
         chosen = estimate.default_method if method is None else method
         interval = estimate.interval(level, method=chosen)
-        limits = {"stderr": chosen.stderr(estimate.evidence), "low": interval.low, "high": interval.high}
-    except IntervalError as error:
-        texts.append(f"IntervalError: {error}")
+        limits = {"low": interval.low, "high": interval.high}
+        limits["stderr"] = make_stderr(estimate.evidence, chosen)
+    except CausalRLError as error:
+        texts.append(f"{type(error).__name__}: {error}")
     return limits | {"warnings": "; ".join(texts)}
 
 

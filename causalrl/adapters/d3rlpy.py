@@ -13,6 +13,7 @@ from causalrl.adapters.episodes import read_episodes
 from causalrl.checks import Floats, Ints
 from causalrl.data import End, Trajectories
 from causalrl.errors import DataError, PolicyError
+from causalrl.nuisances.crossfit import require_trajectories
 from causalrl.nuisances.networks import load_d3rlpy, one_thread, quiet
 from causalrl.policies import Policy
 
@@ -35,6 +36,7 @@ def to_d3rlpy(data: Trajectories) -> Any:
         >>> [(len(episode), episode.terminated) for episode in to_d3rlpy(data).episodes]
         [(1, True), (2, False)]
     """
+    require_trajectories(data)
     d3rlpy = load_d3rlpy()
     _check_kept(data)
     last = data.offsets[1:] - 1

@@ -45,8 +45,9 @@ def read_episodes(episodes: Iterable[Any]) -> dict[str, Any]:
     Raises:
         DataError: naming the episode, the field and what to do.
     """
-    if isinstance(episodes, Mapping):
-        raise DataError("episodes: a single mapping; pass a sequence of them, one an episode.")
+    if isinstance(episodes, Mapping) or not isinstance(episodes, Iterable):
+        what = "a single mapping" if isinstance(episodes, Mapping) else type(episodes).__name__
+        raise DataError(f"episodes: {what}; pass a sequence of mappings, one an episode.")
     read = [_read(i, episode) for i, episode in enumerate(episodes)]
     if not read:
         raise DataError("episodes: there are none.")
@@ -130,6 +131,8 @@ def _end(i: int, fields: dict[str, Any], count: int) -> int:
     if "end" in fields:
         if "terminated" in fields or "truncated" in fields:
             raise DataError(f"end: episode {i} has flags as well; pass the one or the other.")
+        if np.ndim(fields["end"]):
+            raise DataError(f'end: episode {i} has {fields["end"]!r}; pass one end, such as "terminated".')
         return int(End.codes(f"end of episode {i}", [fields["end"]])[0])
     if "terminated" not in fields and "truncated" not in fields:
         raise DataError(f"terminated: episode {i} does not say how it ended; pass terminated=True or False, or an end.")

@@ -59,6 +59,8 @@ class _Recorder:
     def __init__(self, env: Env[Any, Any], policy: Policy) -> None:
         if policy.needs_behavior:
             raise PolicyError(f"policy {policy}: is defined through the behaviour policy, which it would have to be here.")
+        if isinstance(env, type) or not hasattr(env, "action_space"):
+            raise DataError(f"env: {env!r} is no environment; pass an object of Gymnasium, such as gymnasium.make(...).")
         self.env = env
         self.n_actions, self._first_action = discrete_size("action_space", env.action_space)
         self.n_states, self._first_state = observed_size(env.observation_space)

@@ -14,7 +14,7 @@ import numpy as np
 from causalrl.checks import Floats
 from causalrl.data import Trajectories
 from causalrl.diagnostics.record import Note, diagnostics_record
-from causalrl.errors import CausalRLError, EstimandError, WeightOverflowError
+from causalrl.errors import CausalRLError, DataError, EstimandError, WeightOverflowError
 from causalrl.estimands import ATE, CATE, Estimand, EstimandLike, PolicyValue, as_estimand
 from causalrl.estimate import Estimate
 from causalrl.inference.base import Evidence, Refit
@@ -113,14 +113,28 @@ class FittedEstimator:
         if isinstance(estimand, CATE):
             return self.estimator.effect(self.nuisances, estimand)
         if isinstance(estimand, PolicyValue):
-            return self.estimator.policy_value(self.nuisances, estimand)
+            return self._value(estimand)
         if isinstance(self.estimator, IgnoresPolicy):
             raise EstimandError(f"{self.estimator}: gives every policy the same value; its contrasts are 0.")
         if isinstance(estimand, ATE):
             require_arms(self.nuisances.data, estimand.treated, estimand.control)
         contrast = estimand.contrast() if isinstance(estimand, ATE) else estimand
-        value = self.estimator.policy_value(self.nuisances, contrast.policy)
-        return value - self.estimator.policy_value(self.nuisances, contrast.reference)
+        return self._value(contrast.policy) - self._value(contrast.reference)
+
+    def _value(self, goal: PolicyValue) -> Estimate:
+        estimate = self.estimator.policy_value(self.nuisances, goal)
+        if not np.isfinite(estimate.value):
+            raise EstimandError(
+                f"q: the value of {self.estimator} is {estimate.value}: what it learned grows from step to step beyond the "
+                "largest float. Shorten the horizon, or use a model that averages outcomes (TabularQ, trees)."
+            )
+        return estimate
+
+
+def check_folds(folds: Any) -> None:
+    """Refuse what is no number of folds; whether there are as many clusters is seen later."""
+    if folds is not None and (isinstance(folds, bool) or not isinstance(folds, int | np.integer) or folds < 1):
+        raise DataError(f"folds: {folds!r}; pass a whole number from 1 to the number of clusters, or None.")
 
 
 def require_arms(data: Trajectories, *arms: int) -> None:

@@ -19,7 +19,7 @@ from causalrl.estimators.base import Estimator, Refitted, Score, estimate_from_s
 from causalrl.inference.base import Evidence, Refit
 from causalrl.inference.bootstrap import RefitBootstrap
 from causalrl.inference.functionals import Sum
-from causalrl.nuisances.crossfit import Nuisances
+from causalrl.nuisances.crossfit import Nuisances, check_value_model
 from causalrl.nuisances.records import Values
 from causalrl.nuisances.tabular import TabularQ
 from causalrl.nuisances.value import CompiledRefit, StartRefit, Target, ValueModel, ValueProblem
@@ -92,6 +92,7 @@ class DirectMethod(Estimator):
 
     def effect_at(self, nuisances: Nuisances, goal: CATE) -> Floats:
         """(k,) Q(x, treated) - Q(x, control)."""
+        check_value_model(self.q)
         data = nuisances.data
         if (data.lengths > 1).any() or nuisances.steps(None).cut_early.any():
             raise EstimandError(

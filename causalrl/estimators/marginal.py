@@ -11,7 +11,7 @@ from causalrl.data import Trajectories
 from causalrl.diagnostics.record import diagnostics_record
 from causalrl.estimands import PolicyValue
 from causalrl.estimate import Estimate
-from causalrl.estimators.base import Estimator, Refitted, Score, estimate_from_score, goal_label, weighted_point
+from causalrl.estimators.base import Estimator, Refitted, Score, check_folds, estimate_from_score, goal_label, weighted_point
 from causalrl.estimators.doubly_robust import DR
 from causalrl.estimators.marginal_weights import (
     MarginalWeighting,
@@ -67,6 +67,9 @@ class MIS(Estimator):
     ratio: RatioModel | None = None
     behavior: BehaviorLike | None = None
     folds: int | None = None
+
+    def __post_init__(self) -> None:
+        check_folds(self.folds)
 
     def policy_value(self, nuisances: Nuisances, goal: PolicyValue) -> Estimate:
         model = self._model(nuisances.data)
@@ -148,6 +151,9 @@ class DRL(Estimator):
     ratio: RatioModel | None = None
     behavior: BehaviorLike | None = None
     folds: int | None = None
+
+    def __post_init__(self) -> None:
+        check_folds(self.folds)
 
     def policy_value(self, nuisances: Nuisances, goal: PolicyValue) -> Estimate:
         return estimate_from_score(self, nuisances, goal, self.score(nuisances, goal))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from causalrl.checks import flag
+from causalrl.errors import EstimandError
 from causalrl.estimators.direct import DirectMethod
 from causalrl.estimators.doubly_robust import DR
 from causalrl.estimators.marginal import MIS
@@ -25,7 +27,7 @@ def IPW(propensity: BehaviorLike | None = None, *, normalized: bool = True, fold
         >>> IPW() == WIS(), IPW(normalized=False) == IS()
         (True, True)
     """
-    return (WIS if normalized else IS)(behavior=propensity, folds=folds)
+    return (WIS if flag("normalized", normalized, EstimandError) else IS)(behavior=propensity, folds=folds)
 
 
 def RIS(memory: int = 1, *, normalized: bool = False) -> WIS | IS:
@@ -40,7 +42,7 @@ def RIS(memory: int = 1, *, normalized: bool = False) -> WIS | IS:
         >>> RIS(3) == IS(behavior=Counts(memory=3)), RIS(normalized=True) == WIS(behavior=Counts())
         (True, True)
     """
-    return (WIS if normalized else IS)(behavior=Counts(memory=memory))
+    return (WIS if flag("normalized", normalized, EstimandError) else IS)(behavior=Counts(memory=memory))
 
 
 def AIPW(outcome: ValueModel, propensity: BehaviorLike | None = None, *, folds: int | None = None) -> DR:

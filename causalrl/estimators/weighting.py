@@ -9,7 +9,7 @@ from causalrl.checks import number
 from causalrl.errors import EstimandError
 from causalrl.estimands import PolicyValue
 from causalrl.estimate import Estimate
-from causalrl.estimators.base import Estimator, IgnoresPolicy, Score, estimate_from_score, weighted_point
+from causalrl.estimators.base import Estimator, IgnoresPolicy, Score, check_folds, estimate_from_score, weighted_point
 from causalrl.estimators.importance import Records, importance_score
 from causalrl.estimators.refits import compiled_refit
 from causalrl.inference.functionals import Sum
@@ -34,6 +34,7 @@ class ImportanceEstimator(Estimator):
     truncate: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        check_folds(self.folds)
         if self.truncate is not None:
             number("truncate", self.truncate, 1.0, error=EstimandError)
 

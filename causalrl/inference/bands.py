@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -11,7 +11,7 @@ import numpy as np
 
 from causalrl.checks import Floats
 from causalrl.errors import IntervalError, MismatchError
-from causalrl.inference.base import Evidence, IntervalMethod, make_interval, show_number
+from causalrl.inference.base import Evidence, IntervalMethod, make_interval, require_finite, show_number
 from causalrl.inference.functionals import require_clusters
 from causalrl.inference.multiplier import MultiplierBootstrap
 
@@ -139,9 +139,11 @@ def simultaneous(estimates: Estimates, level: float = 0.95, method: JointMethod 
             f"method: {chosen!r} knows no joint spread; pass MultiplierBootstrap(1000), or RefitBootstrap(200) for fitted values."
         )
     make_interval(evidences[0], level, chosen)
-    critical = chosen.critical(evidences, level)
     value = np.array([evidence.value for evidence in evidences], dtype=np.float64)
-    stderr = np.array([chosen.stderr(evidence) for evidence in evidences], dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        critical = chosen.critical(evidences, level)
+        stderr = np.array([chosen.stderr(evidence) for evidence in evidences], dtype=np.float64)
+    require_finite("the band", critical, stderr)
     half = critical * stderr
     return Bands(tuple(named), value, stderr, value - half, value + half, level, critical, chosen)
 
@@ -162,8 +164,10 @@ def _default_method(named: Mapping[str, Estimated]) -> JointMethod:
 
 def _named(estimates: Estimates) -> dict[str, Estimated]:
     if isinstance(estimates, Mapping):
+        _require_estimates(estimates.values())
         named = dict(estimates)
     elif isinstance(estimates, list | tuple):
+        _require_estimates(estimates)
         full = len({item.estimator for item in estimates}) > 1
         labels = [f"{item.estimator}: {item.estimand}" if full else item.estimand for item in estimates]
         twice = sorted({text for text in labels if labels.count(text) > 1})
@@ -175,3 +179,9 @@ def _named(estimates: Estimates) -> dict[str, Estimated]:
     if not named:
         raise IntervalError("estimates: there are none; pass at least one.")
     return named
+
+
+def _require_estimates(items: Iterable[object]) -> None:
+    for item in items:
+        if not hasattr(item, "evidence"):
+            raise IntervalError(f"estimates: {item!r} is no estimate; pass what estimator.estimate(data, goal) returns.")

@@ -207,6 +207,15 @@ def make_interval(evidence: Evidence, level: float, method: IntervalMethod) -> I
     return Interval(low, high, level, method)
 
 
+def make_stderr(evidence: Evidence, method: IntervalMethod) -> float | Floats:
+    """The standard error that goes with a method."""
+    require_clusters(evidence.n_clusters)
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = method.stderr(evidence)
+    require_finite("the standard error", error)
+    return error
+
+
 def check_level(level: float) -> None:
     """Refuse what is no level."""
     if isinstance(level, bool) or not isinstance(level, Real) or not 0 < level < 1:

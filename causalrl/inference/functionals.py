@@ -114,7 +114,7 @@ class RatioSum(Functional):
 
     def gradient(self, means: Floats) -> Floats:
         numerators, denominators = self._split(means)
-        return np.concatenate([1 / denominators, -numerators / denominators**2], axis=-1)
+        return np.concatenate([1 / denominators, -(numerators / denominators) / denominators], axis=-1)
 
     def aligned(self, other: Functional) -> tuple[Functional, Columns, Columns]:
         if not isinstance(other, RatioSum):

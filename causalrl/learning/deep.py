@@ -10,6 +10,7 @@ from causalrl.checks import seed_number, whole_number
 from causalrl.data import Trajectories
 from causalrl.errors import DataError, EstimandError
 from causalrl.kernels.rng import derive_seed
+from causalrl.nuisances.crossfit import require_trajectories
 from causalrl.nuisances.networks import load_d3rlpy, quiet, seeded
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ class DeepLearner:
         """
         from causalrl.adapters.d3rlpy import to_d3rlpy
 
-        if not isinstance(data, Trajectories):
-            raise DataError(f"data: {type(data).__name__} is no Trajectories; build one with from_frame or from_arrays.")
+        require_trajectories(data)
         if data.n_actions == 0:
             raise DataError("actions: they are continuous, and DeepLearner needs discrete ones; bin them into integers first.")
         d3rlpy = load_d3rlpy()

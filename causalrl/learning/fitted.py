@@ -15,7 +15,8 @@ from causalrl.data import Steps, Trajectories
 from causalrl.errors import ConvergenceWarning, DataError, EstimandError, PolicyError
 from causalrl.kernels.planning import lowest_best
 from causalrl.kernels.rng import derive_seed
-from causalrl.nuisances.regression import DIVERGED, Layer, RegressionQ, require_regressor
+from causalrl.nuisances.crossfit import require_trajectories
+from causalrl.nuisances.regression import DIVERGED, Layer, RegressionQ
 from causalrl.nuisances.value import distinct
 from causalrl.policies import Policy
 
@@ -72,14 +73,11 @@ class FittedQIteration:
 
         Raises:
             DataError: for continuous actions.
-            EstimandError: for a classifier.
             TruncationError, CensoringError: for records cut before the horizon without a final observation, or censored.
         """
-        if not isinstance(data, Trajectories):
-            raise DataError(f"data: {type(data).__name__} is no Trajectories; build one with from_frame or from_arrays.")
+        require_trajectories(data)
         if data.n_actions == 0:
             raise DataError("actions: they are continuous, and Q-iteration needs discrete ones; bin them into integers first.")
-        require_regressor(self.q.regressor)
         steps, seed = data.steps(self.horizon), seed_number(seed)
         steps.require_successors(type(self).__name__)
         if self.horizon is None:

@@ -245,5 +245,6 @@ class ClassifierFit(BehaviorFit):
 
     def probabilities(self, observations: NDArray[Any], time: Ints) -> Floats:
         rows = np.zeros((len(observations), self._data.n_actions))
-        rows[:, self._classes] = self._model.predict_proba(self._data.features(observations))
+        with np.errstate(all="ignore"):
+            rows[:, self._classes] = self._model.predict_proba(self._data.features(observations))
         return rows

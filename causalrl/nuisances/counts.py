@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrl.checks import Bools, Floats, Ints, first_bad, whole_number
+from causalrl.checks import Bools, Floats, Ints, first_bad, flag, whole_number
 from causalrl.data import Steps
 from causalrl.errors import DataError, EstimandError, SupportError
 from causalrl.kernels.refit_propensities import refit_counts
@@ -45,6 +45,7 @@ class Counts:
     compiled: bool = field(default=True, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        flag("by_time", self.by_time, EstimandError)
         whole_number("memory", self.memory, 1, EstimandError)
 
     def fit(self, steps: Steps, weights: Floats, seed: int) -> BehaviorFit:

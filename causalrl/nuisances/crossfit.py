@@ -43,10 +43,7 @@ class Nuisances:
         return cls(data.take(drawn), seed, counts[drawn])
 
     def __init__(self, data: Trajectories, seed: int = 0, weights: Floats | None = None) -> None:
-        if not isinstance(data, Trajectories):
-            raise DataError(
-                f"data: {type(data).__name__} is no Trajectories; build one with from_frame, from_cross_section or from_arrays."
-            )
+        require_trajectories(data)
         self.data, self.seed, self.weights = data, seed_number(seed), weights
         self._memo: dict[tuple[Hashable, ...], Any] = {}
         self._kept: list[Any] = []
@@ -165,7 +162,7 @@ class Nuisances:
 
     def values(self, model: ValueModel, target: Target, discount: float, folds: int | None) -> Values:
         """Q and V of the target along the steps; `folds` None is the model's default."""
-        _check_value_model(model)
+        check_value_model(model)
         steps, count = target.steps, self._count(model, folds)
 
         def problem_of(fold: Fold) -> ValueProblem:
@@ -233,8 +230,18 @@ def _ends_note(steps: Steps, pooled: bool) -> list[Note]:
     return [Note(TerminationWarning, text)]
 
 
-def _check_value_model(model: Any) -> None:
+def require_trajectories(data: object) -> None:
+    """Refuse other data."""
+    if not isinstance(data, Trajectories):
+        raise DataError(
+            f"data: {type(data).__name__} is no Trajectories; build one with from_frame, from_cross_section or from_arrays."
+        )
+
+
+def check_value_model(model: Any) -> None:
+    """Refuse what `q=` does not take."""
     if isinstance(model, type):
         raise EstimandError(f"q: {model.__name__} is a class; pass an object, {model.__name__}(...).")
-    if not hasattr(model, "default_folds") or "problem" not in inspect.signature(model.fit).parameters:
+    shaped = all(hasattr(model, name) for name in ("default_folds", "known", "fit")) and not hasattr(model, "needs_behavior")
+    if not shaped or "problem" not in inspect.signature(model.fit).parameters:
         raise EstimandError(f"q: {model!r} is no value model; wrap a regressor as PerAction(regressor) or Pooled(regressor).")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrl.checks import Floats, Ints, check_finite
+from causalrl.checks import Floats, Ints, check_size, numeric
 from causalrl.data import Steps
 from causalrl.errors import DataError
 
@@ -27,12 +27,12 @@ class Standardized:
         self._scale = np.where(spread > 0, spread, 1.0)
 
     def _raw(self, observations: NDArray[Any]) -> Floats:
-        raw = np.asarray(self._features(observations), dtype=np.float64)
+        raw = numeric("features", self._features(observations))
         if raw.ndim != 2 or len(raw) != len(observations):
             raise DataError(
                 f"features: gave shape {raw.shape} for {len(observations)} observations, expected ({len(observations)}, d)."
             )
-        check_finite("features", raw)
+        check_size("features", raw)
         return raw
 
     @property

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrl.checks import Bools, Floats, Ints
+from causalrl.checks import Bools, Floats, Ints, optional_function
 from causalrl.data import Steps
 from causalrl.errors import DataError
 from causalrl.nuisances.features import Features, Standardized
@@ -146,6 +146,9 @@ class LinearClass:
 
     features: Features | None = None
     default_folds: int = field(default=1, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        optional_function("features", self.features)
 
     def default_ridge(self, rows: float) -> float:
         return 0.0

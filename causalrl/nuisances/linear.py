@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrl.checks import Floats, Ints, number
+from causalrl.checks import Floats, Ints, number, optional_function
 from causalrl.errors import EstimandError
 from causalrl.kernels.linear import finite_horizon_linear_q, refit_linear_start_values, stationary_linear_q
 from causalrl.nuisances.features import Features, Standardized
@@ -49,6 +49,7 @@ class LinearQ:
     known: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        optional_function("features", self.features, EstimandError)
         number("ridge", self.ridge, 0, error=EstimandError)
 
     def fit(self, problem: ValueProblem) -> QFunction:

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from causalrl.checks import Floats, Ints, number
+from causalrl.checks import Floats, Ints, number, optional_function
 from causalrl.errors import EstimandError
 from causalrl.nuisances.features import Features, Standardized
 from causalrl.nuisances.ratio import DensityRatio, MarginalRefit, RatioProblem, RowRatio
@@ -49,6 +49,7 @@ class LinearRatio:
     needs_behavior: bool = field(default=True, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        optional_function("features", self.features)
         number("ridge", self.ridge, 0.0, float("inf"))
 
     def fit(self, problem: RatioProblem) -> DensityRatio:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from causalrl.checks import Bools, Floats, Ints, number
 from causalrl.diagnostics.record import Note
-from causalrl.errors import ConvergenceWarning, EstimandError
+from causalrl.errors import ConvergenceWarning, DataError, EstimandError
 from causalrl.nuisances.features import blocks
 from causalrl.nuisances.function_classes import ROWS_A_BLOCK, Basis, FunctionClass, LinearClass
 from causalrl.nuisances.linear import effective_horizon, require_logged
@@ -106,6 +106,10 @@ class Minimax:
     known: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        for name, given in (("functions", self.functions), ("discriminator", self.discriminator)):
+            left_out = given is None and name == "discriminator"
+            if not left_out and (isinstance(given, type) or not hasattr(given, "basis")):
+                raise DataError(f"{name}: {given!r} is no class of functions; pass LinearClass(), or KernelClass().")
         if self.ridge is not None:
             number("ridge", self.ridge, 0.0)
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalrl.checks import Bools, Floats, Ints, check_finite, numeric
+from causalrl.checks import Bools, Floats, Ints, check_size, numeric
 from causalrl.data import Steps
 from causalrl.diagnostics.record import Note
 from causalrl.errors import DataError, WeightOverflowError
@@ -200,7 +200,7 @@ class KnownRatio:
             table = numeric("KnownRatio", source)
             if table.ndim not in (2, 3):
                 raise DataError(f"KnownRatio: table has shape {table.shape}, expected (S, A) or (H, S, A).")
-            check_finite("KnownRatio", table)
+            check_size("KnownRatio", table)
             source = table
         object.__setattr__(self, "source", source)
         object.__setattr__(self, "default_folds", 1)
@@ -213,7 +213,7 @@ class KnownRatio:
             weights = numeric("KnownRatio", self.source(steps.observations, steps.actions, steps.time))
             if weights.shape != (len(steps),):
                 raise DataError(f"KnownRatio: gives shape {weights.shape}, expected ({len(steps)},).")
-            check_finite("KnownRatio", weights)
+            check_size("KnownRatio", weights)
             return RowRatio(weights)
         self._check_covers(steps)
         index = (steps.observations, steps.actions)

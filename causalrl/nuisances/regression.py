@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrl.checks import Bools, Floats, Ints
+from causalrl.checks import Bools, Floats, Ints, whole_number
 from causalrl.data import Trajectories
 from causalrl.diagnostics.record import Note
-from causalrl.errors import ConvergenceWarning, EstimandError
+from causalrl.errors import ConvergenceWarning, DataError, EstimandError
 from causalrl.kernels.rng import derive_seed
 from causalrl.nuisances.features import blocks
 from causalrl.nuisances.value import QFunction, ValueProblem, distinct, expected_value
@@ -37,6 +37,8 @@ def seeded_clone(learner: Any, seed: int) -> Any:
 def require_regressor(learner: Any) -> None:
     from sklearn.base import is_classifier
 
+    if isinstance(learner, type) or not hasattr(learner, "fit") or not hasattr(learner, "predict"):
+        raise EstimandError(f"q: {learner!r} is no regressor; pass an unfitted scikit-learn object, such as Ridge().")
     if is_classifier(learner):
         raise EstimandError(
             f"q: {learner} is a classifier, whose predictions are labels, not means. Pass a regressor; for a binary outcome "
@@ -48,9 +50,14 @@ def fit_noting(learner: Any, features: Floats, targets: NDArray[Any]) -> tuple[A
     """Fit a scikit-learn learner; its convergence warnings become notes."""
     from sklearn.exceptions import ConvergenceWarning as Unconverged
 
-    with warnings.catch_warnings(record=True) as caught:
+    if not features.shape[1]:
+        raise DataError(f"observations: there are no columns for {type(learner).__name__} to learn from; add a constant one.")
+    with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
         warnings.simplefilter("always", Unconverged)
-        learner.fit(features, targets)
+        try:
+            learner.fit(features, targets)
+        except ValueError as error:
+            raise EstimandError(f"{type(learner).__name__}: cannot be fitted to these data: {error}") from error
     for item in caught:
         if not issubclass(item.category, Unconverged):
             warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
@@ -81,12 +88,15 @@ class RegressionQ(ABC):
     max_iterations: int = 200
     known: bool = field(default=False, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        require_regressor(self.regressor)
+        whole_number("max_iterations", self.max_iterations, 1, EstimandError)
+
     @property
     def default_folds(self) -> int:
         return 1 if is_linear(self.regressor) else 5
 
     def fit(self, problem: ValueProblem) -> QFunction:
-        require_regressor(self.regressor)
         return Iteration(problem, self._regression).fit(self.max_iterations)
 
     @abstractmethod

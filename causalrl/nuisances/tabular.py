@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrl.checks import Bools, Floats, Ints
+from causalrl.checks import Bools, Floats, Ints, flag, number
 from causalrl.data import Steps
 from causalrl.diagnostics.record import Note
 from causalrl.errors import ConvergenceWarning, DataError, EstimandError
@@ -53,8 +53,7 @@ class ConstantValue:
     constant: float
 
     def __post_init__(self) -> None:
-        if not np.isfinite(self.constant):
-            raise DataError(f"ConstantValue: {self.constant} is no Q; pass a finite number.")
+        object.__setattr__(self, "constant", number("ConstantValue", self.constant))
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,11 @@ class TabularQ:
     unseen: StateMean | ConstantValue = StateMean()
     default_folds: int = field(default=5, init=False, repr=False)
     known: bool = field(default=False, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        flag("by_time", self.by_time, EstimandError)
+        if not isinstance(self.unseen, StateMean | ConstantValue):
+            raise EstimandError(f"unseen: {self.unseen!r}; pass StateMean(), or ConstantValue(value).")
 
     def fit(self, problem: ValueProblem) -> QFunction:
         table = _Transitions(problem, self.by_time)
@@ -112,6 +116,7 @@ class TabularQ:
                 problem.discount,
                 self.unseen.constant,
                 q,
+                np.zeros((1, problem.steps.data.n_states)),
             )
         return TabularQFunction(q, notes, trace)
 

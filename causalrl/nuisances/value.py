@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalrl.checks import Bools, Floats, Ints, check_finite
+from causalrl.checks import Bools, Floats, Ints, check_size, numeric
 from causalrl.data import Steps
 from causalrl.diagnostics.record import Note
 from causalrl.errors import DataError, EstimandError, PolicyError
@@ -253,11 +253,13 @@ class KnownQ:
     known: bool = field(default=True, init=False, repr=False)
 
     def __init__(self, source: ArrayLike | Callable[[NDArray[Any], Ints], Floats]) -> None:
+        if isinstance(source, type):
+            raise DataError(f"KnownQ: {source.__name__} is a class; pass a table, or a function.")
         if not callable(source):
-            table = np.array(source, dtype=np.float64)
+            table = numeric("KnownQ", source)
             if table.ndim not in (2, 3):
                 raise DataError(f"KnownQ: table has shape {table.shape}, expected (S, A) or (H, S, A).")
-            check_finite("KnownQ", table)
+            check_size("KnownQ", table)
             source = table
         object.__setattr__(self, "source", source)
         object.__setattr__(self, "default_folds", 1)
@@ -274,7 +276,7 @@ class _KnownQFunction(QFunction):
 
     def q(self, observations: NDArray[Any], time: Ints) -> Floats:
         if callable(self.source):
-            rows: Floats = np.asarray(self.source(observations, time), dtype=np.float64)
+            rows: Floats = numeric("KnownQ", self.source(observations, time))
         elif observations.ndim != 1:
             raise DataError("KnownQ: a table needs integer states, and the observations are vectors; pass a function.")
         elif int(observations.max(initial=0)) >= self.source.shape[-2]:
@@ -285,5 +287,5 @@ class _KnownQFunction(QFunction):
             rows = self.source[observations] if self.source.ndim == 2 else self.source[time, observations]
         if rows.shape != (len(observations), self.steps.data.n_actions):
             raise DataError(f"KnownQ: gives shape {rows.shape}, expected ({len(observations)}, {self.steps.data.n_actions}).")
-        check_finite("KnownQ", rows)
+        check_size("KnownQ", rows)
         return rows
