@@ -58,6 +58,24 @@ def test_it_beats_every_other_policy_of_the_model(rule: Any) -> None:
     assert planned.trace[-1] == 0
 
 
+@pytest.mark.filterwarnings("ignore::causalrl.errors.SupportWarning")
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+def test_no_deterministic_policy_beats_a_plan_from_records_without_final_observations(rule: Any) -> None:
+    """Two steps, three states, two actions: all 64 policies that depend on time, by `TabularQ`."""
+    same = crl.TabularQ(unseen=crl.ConstantValue(rule.value) if isinstance(rule, crl.Absorb) else rule)
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        a, r = rng.integers(0, 2, 10), rng.normal(size=10)
+        states = np.column_stack([rng.integers(0, 2, 5), rng.integers(0, 3, 5)]).ravel()  # state 2 is met at the last step only
+        data = crl.Trajectories.from_arrays(states, a, r, range(0, 11, 2), end=[1] * 5, n_states=3, n_actions=2)
+        planned = EmpiricalMDP(GAMMA, 2, rule, min_count=0).fit(data)
+        values = []
+        for actions in itertools.product(range(2), repeat=6):
+            policy = crl.TabularPolicy(np.eye(2)[np.reshape(actions, (2, 3))])
+            values.append(crl.FQE(same).estimate(data, crl.PolicyValue(policy, GAMMA, 2)).value)
+        assert planned.value(planned.policy()) == pytest.approx(max(values), abs=1e-10)
+
+
 @pytest.mark.parametrize("rule", RULES, ids=repr)
 @pytest.mark.parametrize("horizon", [None, H])
 def test_a_simulator_of_the_model_agrees(rule: Any, horizon: int | None) -> None:

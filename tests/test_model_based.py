@@ -10,6 +10,7 @@ import pytest
 
 import causalrl as crl
 from causalrl.errors import DataError, EstimandError, TruncationError
+from causalrl.learning import EmpiricalMDP
 from causalrl.nuisances.crossfit import Nuisances
 from causalrl.nuisances.model import CountModel, Decisions, ModelMDP
 from causalrl.nuisances.value import ValueProblem
@@ -154,6 +155,37 @@ def test_it_is_tabular_q_under_the_same_rule(rule: Any, horizon: int | None) -> 
         assert a.value == pytest.approx(b.value, abs=tolerance)
         ends = [e.interval(method=crl.RefitBootstrap(50, seed=0)) for e in (a, b)]
         np.testing.assert_allclose([ends[0].low, ends[0].high], [ends[1].low, ends[1].high], atol=tolerance)
+
+
+def bare(seed: int) -> tuple[crl.Trajectories, int]:
+    """Short records of random length, those of the full length cut there, with no final observations; two actions."""
+    rng = np.random.default_rng(seed)
+    states, length, n = int(rng.integers(2, 8)), int(rng.integers(2, 5)), int(rng.integers(3, 20))
+    lengths = np.append(np.where(rng.random(n) < 0.5, length, rng.integers(1, length + 1, n)), length)
+    s, a = (rng.integers(0, k, lengths.sum()) for k in (states, 2))
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    end = (lengths == length).astype(int)
+    return crl.Trajectories.from_arrays(s, a, rng.normal(size=len(s)), offsets, end=end, n_states=states, n_actions=2), length
+
+
+@pytest.mark.parametrize("rule", [crl.StateMean(), crl.Absorb(-1.0)], ids=repr)
+def test_a_state_decided_at_the_last_step_only_keeps_its_own_mean(rule: Any) -> None:
+    data = crl.Trajectories.from_arrays([0, 1, 2] * 4, [0, 1] * 6, [0, 0, 10.0] * 4, [0, 3, 6, 9, 12], end=[1] * 4)
+    goal = crl.PolicyValue(crl.Uniform(2), horizon=3)
+    estimate = crl.FQE(crl.ModelBased(crl.StateMean())).estimate(data, goal)
+    assert estimate.value == 10.0
+    assert 10.0 in estimate.interval(method=crl.RefitBootstrap(50))
+    same = crl.TabularQ(unseen=crl.ConstantValue(rule.value) if isinstance(rule, crl.Absorb) else rule)
+    for seed in range(200):
+        data, horizon = bare(seed)
+        table = np.random.default_rng(seed).dirichlet([1.0, 1.0], data.n_states)
+        goal = crl.PolicyValue(crl.TabularPolicy(table), GAMMA, horizon)
+        expected = crl.FQE(same).estimate(data, goal).value
+        estimate = crl.FQE(crl.ModelBased(rule)).estimate(data, goal)
+        assert estimate.value == pytest.approx(expected, abs=1e-10)
+        assert estimate.evidence.refit(np.ones((1, data.n)))[0] == pytest.approx(expected, abs=1e-10)
+        if horizon > 1 and data.steps(horizon).known.any():
+            assert EmpiricalMDP(GAMMA, horizon, rule).fit(data).value(goal) == pytest.approx(expected, abs=1e-10)
 
 
 def test_where_every_pair_was_seen_no_rule_matters() -> None:

@@ -2,7 +2,7 @@
 
 N states, A actions; `matrix` (N * A, N) holds the transition law of row s * A + a, `rewards` (N, A) the mean reward of a
 decision; `terminal` (N,) flags states that earn nothing and go nowhere.
-Source: Puterman (1994), Markov Decision Processes, chapters 4 (finite horizon), 6 (discounted) and 7 (total reward).
+Source: Puterman (1994), Markov Decision Processes, chapters 6 (discounted) and 7 (total reward).
 """
 
 from __future__ import annotations
@@ -35,29 +35,6 @@ def backup(matrix: Any, rewards: Floats, terminal: Bools, values: Floats, discou
     """(N, A) q(s, a) = r(s, a) + discount sum over s' of p(s' | s, a) v(s'); 0 in terminal states, where v is 0 too."""
     q: Floats = rewards + discount * (matrix @ values).reshape(rewards.shape)
     q[terminal] = 0.0
-    return q
-
-
-def backward_q(
-    matrix: Any, rewards: Floats, last: Floats, terminal: Bools, tables: Floats, horizon: int, discount: float
-) -> Floats:
-    """(H, N, A) q_t by backward induction; the last step pays `last` (N, A), and `tables` are (1, N, A) or (H, N, A)."""
-    q = np.empty((horizon, *rewards.shape))
-    q[-1] = np.where(terminal[:, None], 0.0, last)
-    for t in range(horizon - 2, -1, -1):
-        values = (tables[min(t + 1, len(tables) - 1)] * q[t + 1]).sum(axis=1)
-        q[t] = backup(matrix, rewards, terminal, values, discount)
-    return q
-
-
-def optimal_backward_q(
-    matrix: Any, rewards: Floats, last: Floats, terminal: Bools, allowed: Bools, horizon: int, discount: float
-) -> Floats:
-    """(H, N, A) q_t of the best policy that takes `allowed` (N, A) actions only."""
-    q = np.empty((horizon, *rewards.shape))
-    q[-1] = np.where(terminal[:, None], 0.0, last)
-    for t in range(horizon - 2, -1, -1):
-        q[t] = backup(matrix, rewards, terminal, np.where(allowed, q[t + 1], -np.inf).max(axis=1), discount)
     return q
 
 

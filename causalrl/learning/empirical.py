@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from causalrl.checks import Bools, Floats, Ints, first_bad, number, whole_number
 from causalrl.data import End, Steps, Trajectories
-from causalrl.errors import CensoringError, DataError, EstimandError
+from causalrl.errors import CensoringError, EstimandError
 from causalrl.estimands import PolicyValue
-from causalrl.kernels.planning import lowest_best, optimal_backward_q, policy_iteration
+from causalrl.kernels.planning import lowest_best, policy_iteration
 from causalrl.learning.pseudo_counts import TerminalPseudoCounts
+from causalrl.nuisances.crossfit import require_trajectories
 from causalrl.nuisances.model import CountModel, Decisions, ModelMDP, UnseenRule
 from causalrl.nuisances.model_based import check_rule
 from causalrl.nuisances.tabular import StateMean
@@ -82,8 +82,7 @@ class EmpiricalMDP:
             DataError: for vector observations, continuous actions, or no known successor.
             CensoringError: for censored records.
         """
-        if not isinstance(data, Trajectories):
-            raise DataError(f"data: {type(data).__name__} is no Trajectories; build one with from_frame or from_arrays.")
+        require_trajectories(data)
         steps = data.steps(self.horizon)
         _refuse_censored(steps)
         if self.pseudo_counts is None:
@@ -100,12 +99,14 @@ class EmpiricalMDP:
     def _plan(self, mdp: ModelMDP, counts: Ints) -> PlannedMDP:
         allowed = np.ones(mdp.mean_rewards.shape, np.bool_)
         allowed[: mdp.n_states] = counts >= np.minimum(self.min_count, counts.max(axis=1, keepdims=True))
-        law = mdp.matrix, mdp.mean_rewards
         if self.horizon is not None:
-            q = optimal_backward_q(*law, mdp.last_rewards, mdp.terminal, allowed, self.horizon, self.discount)
+            choice = allowed[: mdp.n_states]
+            q = mdp.counted.backward_q(
+                self.unseen, self.horizon, self.discount, lambda _, q: np.where(choice, q, -np.inf).max(axis=1)
+            )
             return PlannedMDP(self, mdp, counts, allowed, q, ())
-        path = list(policy_iteration(*law, mdp.terminal, allowed, self.discount))
-        return PlannedMDP(self, mdp, counts, allowed, path[-1][0][None], tuple(changed for _, changed in path))
+        path = list(policy_iteration(mdp.matrix, mdp.mean_rewards, mdp.terminal, allowed, self.discount))
+        return PlannedMDP(self, mdp, counts, allowed, mdp.of_data(path[-1][0][None]), tuple(changed for _, changed in path))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +118,7 @@ class PlannedMDP:
         model: the learned process, with the ends, and under `StateMean` the stand-in for never-seen states, after the data's.
         counts: (S, A) how often each decision was logged.
         allowed: (N, A) actions that the plan may take in each state of the model.
-        all_q: (1 or H, N, A) Q of the best policy at the states of the model.
+        all_q: (1 or H, S, A) Q of the best policy at the states of the data.
         trace: number of states in which each sweep of policy iteration changed the action; empty for a horizon.
     """
 
@@ -136,17 +137,15 @@ class PlannedMDP:
         """(S,) states in which no decision was logged; the policy there is arbitrary where the rule makes all actions equal."""
         return np.asarray(self.counts.sum(axis=1) == 0)
 
-    @cached_property
+    @property
     def q(self) -> Floats:
         """(S, A), or (H, S, A) for a horizon: value in the model of an action, followed by the best policy."""
-        q = self.model.of_data(self.all_q)
-        return q[0] if self.learner.horizon is None else q
+        return self.all_q[0] if self.learner.horizon is None else self.all_q
 
     def policy(self) -> TabularPolicy:
         """The best policy: deterministic, (S, A), or (H, S, A) for a horizon; of tied actions the lowest."""
         states, actions = self.model.n_states, self.model.n_actions
-        q = self.model.of_data(self.all_q)
-        tables = np.eye(actions)[np.stack([lowest_best(layer, self.allowed[:states]) for layer in q])]
+        tables = np.eye(actions)[np.stack([lowest_best(layer, self.allowed[:states]) for layer in self.all_q])]
         return TabularPolicy(tables[0] if self.learner.horizon is None else tables)
 
     def value(self, goal: PolicyLike | PolicyValue) -> float:
@@ -162,9 +161,9 @@ class PlannedMDP:
         if not isinstance(goal, PolicyValue):
             goal = PolicyValue(goal, self.learner.discount, self.learner.horizon)
         mdp = self.model
-        tables = mdp.extend(policy_table(goal.policy, mdp.n_states, mdp.n_actions, goal.horizon))
+        tables = policy_table(goal.policy, mdp.n_states, mdp.n_actions, goal.horizon)
         q = mdp.q(tables, goal.horizon, goal.discount)
-        return float(mdp.initial @ (tables[0] * q[0]).sum(axis=1))
+        return float(mdp.counted.initial @ (tables[0] * q[0]).sum(axis=1))
 
     def arrays(self) -> dict[str, Any]:
         """The model as compressed rows: `simulators.TabularMDP.from_sparse(**arrays())` is a simulator of it.

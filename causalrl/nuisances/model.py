@@ -7,6 +7,7 @@ plug-in model); Oberst & Sontag (2019) for the sink of decisions never seen.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,9 +16,10 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from causalrl.checks import Bools, Floats, Ints, number
-from causalrl.data import Steps
+from causalrl.data import Steps, Trajectories
 from causalrl.errors import DataError
-from causalrl.kernels.planning import backup, backward_q, stationary_values
+from causalrl.kernels import tabular
+from causalrl.kernels.planning import backup, stationary_values
 from causalrl.kernels.tabular import weighted_counts
 from causalrl.nuisances.tabular import StateMean
 
@@ -43,6 +45,10 @@ class Absorb:
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", number("Absorb", self.value))
 
+    @property
+    def constant(self) -> float:
+        return self.value
+
 
 UnseenRule = StateMean | Absorb
 """What a model says of a (state, action) that was never logged. Under `StateMean` it leads where the actions logged in that state
@@ -54,14 +60,15 @@ class ModelMDP:
     """A complete Markov decision process, learned: N states, A actions, compressed rows s * A + a.
 
     The first `n_states` states are those of the data, then come the ends; under `StateMean` the last state stands for every
-    state in which nothing was decided (those are themselves flagged as terminal, and nothing leads to them).
+    state with no known successor (those are themselves flagged as terminal, and nothing leads to them). There is no horizon here:
+    what is known of a last step only is in `counted`.
 
     Attributes:
         n_states, n_actions: of the data.
         indptr: (N * A + 1,). successors, probabilities, rewards: (nnz,) of each transition.
         initial: (N,) start distribution. terminal: (N,) flags; a terminal state stays and pays 0.
         pooled: (N,) states that the last state stands for, itself left out.
-        last_rewards: (N, A) mean rewards of a last decision, also of those whose successor is not known.
+        counted, unseen: what it was completed from, and the rule.
     """
 
     n_states: int
@@ -73,7 +80,8 @@ class ModelMDP:
     initial: Floats
     terminal: Bools
     pooled: Bools
-    last_rewards: Floats
+    counted: CountModel
+    unseen: UnseenRule
 
     @cached_property
     def matrix(self) -> Any:
@@ -90,12 +98,14 @@ class ModelMDP:
         return csr_array((entries, self.successors, self.indptr), shape=(n * self.n_actions, n))
 
     def q(self, tables: Floats, horizon: int | None, discount: float) -> Floats:
-        """(H or 1, N, A) Q of a policy (1 or H, N, A)."""
-        law = self.matrix, self.mean_rewards
+        """(H or 1, S, A) Q of a policy (1 or H, S, A) at the states of the data."""
         if horizon is not None:
-            return backward_q(*law, self.last_rewards, self.terminal, tables, horizon, discount)
-        values = stationary_values(*law, self.terminal, tables[0], discount)
-        return backup(*law, self.terminal, values, discount)[None]
+            return self.counted.backward_q(
+                self.unseen, horizon, discount, lambda t, q: (tables[min(t, len(tables) - 1)] * q).sum(axis=1)
+            )
+        law = self.matrix, self.mean_rewards
+        values = stationary_values(*law, self.terminal, self.extend(tables)[0], discount)
+        return self.of_data(backup(*law, self.terminal, values, discount)[None])
 
     def extend(self, tables: Floats) -> Floats:
         """Policy tables (T, n_states, A) with rows (action 0) for the other states, where every action does the same."""
@@ -126,10 +136,7 @@ class Decisions:
     @classmethod
     def logged(cls, steps: Steps, weights: Floats) -> Decisions:
         """Those of the steps with a positive weight; every end is the same."""
-        if not steps.data.tabular:
-            raise DataError("observations: they are vectors, and a count model needs integer states; bin or cluster them first.")
-        if steps.data.n_actions == 0:
-            raise DataError("actions: they are continuous, and a count model needs discrete ones; bin them into integers first.")
+        require_countable(steps.data)
         cells = steps.observations * steps.data.n_actions + steps.actions
         successors = np.where(steps.continues, steps.next_observations, steps.data.n_states)
         used = weights > 0
@@ -196,21 +203,34 @@ class CountModel:
         terminal = np.zeros(total, np.bool_)
         terminal[:states] = pooled
         terminal[states : states + len(outcomes)] = True
-        return _process(
-            edges, _padded(self.initial, total), terminal, _padded(pooled, total), self.last_rewards(unseen), states, actions
-        )
+        return _process(edges, _padded(self.initial, total), terminal, _padded(pooled, total), self, unseen)
 
-    def last_rewards(self, unseen: UnseenRule) -> Floats:
-        """(S + 1, A) mean rewards of all decisions, what was never seen filled in; the last row is that of a never-seen state."""
-        shape = self.n_states, self.n_actions
-        totals = np.stack([self.last_counts, self.last_sums]).reshape(2, *shape)
-        pooled = totals.sum(axis=2, keepdims=True)
-        overall = totals.sum(axis=(1, 2)).reshape(2, 1, 1)
-        if isinstance(unseen, Absorb):
-            overall = pooled = np.array([1.0, unseen.value]).reshape(2, 1, 1)
-        chosen = np.where(totals[0] > 0, totals, np.where(pooled[0] > 0, pooled, overall))
-        chosen = np.concatenate([chosen, np.broadcast_to(overall, (2, 1, shape[1]))], axis=1)
-        return np.asarray(chosen[1] / chosen[0])
+    def backward_q(self, unseen: UnseenRule, horizon: int, discount: float, value: Callable[[int, Floats], Floats]) -> Floats:
+        """(H, S, A) Q_t by backward induction with the backup of `TabularQ`, what was never seen filled in by the rule.
+
+        All decisions tell of the last step, those whose successor is known of the others: a state in which none of these was
+        made has its own mean at the last step, and that of all transitions before it.
+
+        Args:
+            value: maps t and Q_t (S, A) to V_t (S,).
+        """
+        goes_on = self.successors < self.n_states
+        edges = self.cells[goes_on], self.successors[goes_on], self.counts[goes_on]
+        known = tuple(weighted_counts(self.cells, column, len(self.last_counts)) for column in (self.counts, self.sums))
+        q, ahead = np.empty((horizon, self.n_states, self.n_actions)), np.zeros(self.n_states)
+        for t in reversed(range(horizon)):
+            counts, sums = known if t < horizon - 1 else (self.last_counts, self.last_sums)
+            tabular.backup(q[t], counts, sums, *edges, ahead, float(discount), unseen.constant)
+            ahead = value(t, q[t])
+        return q
+
+
+def require_countable(data: Trajectories) -> None:
+    """Refuse vectors and continuous actions."""
+    if not data.tabular:
+        raise DataError("observations: they are vectors, and a count model needs integer states; bin or cluster them first.")
+    if data.n_actions == 0:
+        raise DataError("actions: they are continuous, and a count model needs discrete ones; bin them into integers first.")
 
 
 Edges = tuple[Ints, Ints, Floats, Floats]
@@ -255,11 +275,9 @@ def _padded(values: Any, total: int) -> Any:
     return np.concatenate([values, np.zeros(total - len(values), values.dtype)])
 
 
-def _process(
-    edges: Edges, initial: Floats, terminal: Bools, pooled: Bools, last: Floats, n_states: int, n_actions: int
-) -> ModelMDP:
+def _process(edges: Edges, initial: Floats, terminal: Bools, pooled: Bools, counted: CountModel, unseen: UnseenRule) -> ModelMDP:
     """Normalised compressed rows; terminal states stay where they are."""
-    total = len(terminal)
+    total, n_states, n_actions = len(terminal), counted.n_states, counted.n_actions
     idle = np.repeat(np.flatnonzero(terminal), n_actions)
     stay = idle * n_actions + np.tile(np.arange(n_actions), len(idle) // n_actions), idle, np.ones(len(idle)), np.zeros(len(idle))
     cells, successors, counts, sums = _merged(*(np.concatenate(pair) for pair in zip(edges, stay, strict=True)))
@@ -267,9 +285,5 @@ def _process(
     indptr = np.concatenate([[0], np.cumsum(np.bincount(cells, minlength=total * n_actions))]).astype(np.int64)
     if pooled.any():  # nobody is there: whoever starts there starts in the state that replaces it
         initial = np.append(np.where(pooled, 0.0, initial)[:-1], initial[pooled].sum())
-    rows = np.where(pooled.any(), last[-1], np.zeros((total, n_actions)))
-    rows[:n_states] = last[:-1]
-    rows[terminal] = 0.0
-    return ModelMDP(
-        n_states, n_actions, indptr, successors, counts / row_total[cells], sums / counts, initial, terminal, pooled, rows
-    )
+    law = indptr, successors, counts / row_total[cells], sums / counts
+    return ModelMDP(n_states, n_actions, *law, initial, terminal, pooled, counted, unseen)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from causalrl.errors import EstimandError
-from causalrl.nuisances.model import Absorb, CountModel, Decisions, UnseenRule
+from causalrl.nuisances.model import Absorb, CountModel, Decisions, UnseenRule, require_countable
 from causalrl.nuisances.tabular import ConstantValue, StateMean, TabularQ, TabularQFunction
 from causalrl.nuisances.value import DifferencesRefit, QFunction, StartRefit, ValueProblem
 
@@ -16,8 +16,8 @@ from causalrl.nuisances.value import DifferencesRefit, QFunction, StartRefit, Va
 class ModelBased:
     """Q in the maximum-likelihood Markov decision process of the logged transitions, pooled over time.
 
-    Backward induction for a finite horizon, else one linear system, both exact for a stochastic target. Where every decision
-    that matters was logged it is `TabularQ` (certainty equivalence): the two differ in what they say about the others.
+    For a finite horizon the backward induction of `TabularQ` under the same rule (certainty equivalence), else one linear system,
+    exact where `TabularQ` iterates.
 
     Args:
         unseen: what follows a decision that was never logged, `Absorb(value)` or `StateMean()`.
@@ -40,16 +40,15 @@ class ModelBased:
         check_rule(self.unseen)
 
     def fit(self, problem: ValueProblem) -> QFunction:
-        steps, horizon, discount = problem.steps, problem.horizon, problem.discount
+        require_countable(problem.steps.data)
+        if problem.horizon is not None or not problem.sequential:
+            return self._counted.fit(problem)
+        steps = problem.steps
         decisions = Decisions.logged(steps, problem.weights)
         states, actions = steps.data.n_states, steps.data.n_actions
         starts = np.bincount(steps.observations[steps.first], problem.weights[steps.first], states)
         model = CountModel.of(decisions, starts / (starts.sum() or 1.0), actions, np.array([np.nan]))
-        if not problem.sequential:
-            return TabularQFunction(model.last_rewards(self.unseen)[None, :-1])
-        mdp = model.complete(self.unseen)
-        tables = mdp.extend(problem.target.table(horizon))
-        return TabularQFunction(mdp.of_data(mdp.q(tables, horizon, discount)))
+        return TabularQFunction(model.complete(self.unseen).q(problem.target.table(None), None, problem.discount))
 
     def start_refit(self, problem: ValueProblem) -> StartRefit:
         """That of `TabularQ` under the same rule: the same equations, solved in a kernel."""
