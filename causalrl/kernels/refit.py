@@ -18,19 +18,9 @@ from causalrl.kernels.tabular import finite_horizon_q, stationary_q
 
 
 @compiled
-def policy_value(q: Floats, policy: Floats, t: int, state: int) -> float:
-    """V_t(s) = sum_a pi_t(a|s) Q_t(s, a); the last layer of either serves all later times."""
-    values, probabilities = q[min(t, len(q) - 1), state], policy[min(t, len(policy) - 1), state]
-    total = 0.0
-    for a in range(len(values)):
-        total += probabilities[a] * values[a]
-    return total
-
-
-@compiled
 def temporal_differences(
     q: Floats,
-    policy: Floats,
+    value: Floats,
     observations: Ints,
     actions: Ints,
     rewards: Floats,
@@ -43,14 +33,15 @@ def temporal_differences(
     """discount^t (r_t - Q_t + discount V_{t+1}) of the steps first, ..., last - 1 of one trajectory; returns V_0.
 
     Args:
+        q, value: (H, S, A) and (H, S), the last layer of which serves all later times.
         final: state after the last step of a record that is continued, -1 where nothing counts after it.
     """
-    following = 0.0 if final < 0 else policy_value(q, policy, last - first, final)
+    following = 0.0 if final < 0 else value[min(last - first, len(value) - 1), final]
     for j in range(last - 1, first - 1, -1):
         t = j - first
         taken = q[min(t, len(q) - 1), observations[j], actions[j]]
         out[j] = discount**t * (rewards[j] - taken + discount * following)
-        following = policy_value(q, policy, t, observations[j])
+        following = value[min(t, len(value) - 1), observations[j]]
     return following
 
 
@@ -89,7 +80,7 @@ def refit_differences(
     differences, starts = np.zeros((len(weights), len(rewards))), np.zeros(weights.shape)
     for b in numba.prange(len(weights)):
         n_folds = folds[b].max() + 1
-        q = np.empty((max(horizon, 1), n_states, n_actions))
+        q, value = np.empty((max(horizon, 1), n_states, n_actions)), np.zeros((max(horizon, 1), n_states))
         for fold in range(n_folds):
             train = training_weights(weights[b], folds[b], fold, n_folds)[rows]
             if horizon > 0:
@@ -107,9 +98,10 @@ def refit_differences(
                     discount,
                     constant,
                     q,
+                    value,
                 )
             else:
-                stationary_q(
+                value[0], _ = stationary_q(
                     cells,
                     sorted_rewards,
                     edges,
@@ -128,7 +120,7 @@ def refit_differences(
                 if weights[b, i] > 0.0 and folds[b, i] == fold:
                     starts[b, i] = temporal_differences(
                         q,
-                        policy,
+                        value,
                         observations,
                         actions,
                         rewards,

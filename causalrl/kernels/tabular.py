@@ -41,24 +41,28 @@ def backup(
         next_value: (S,).
     """
     n_states, n_actions = q.shape
-    flat = sums.copy()
+    flat, empty, n_empty = sums.copy(), np.empty(n_states, np.int64), 0
     for e in range(len(edge_cell)):
-        if edge_weight[e] > 0.0:
-            flat[edge_cell[e]] += discount * edge_weight[e] * next_value[edge_next[e]]
+        flat[edge_cell[e]] += discount * edge_weight[e] * next_value[edge_next[e]]
     total, weight = 0.0, 0.0
-    for cell in range(len(flat)):
-        total += flat[cell]
-        weight += counts[cell]
-    overall = total / weight
     for s in range(n_states):
         state_total, state_weight = 0.0, 0.0
-        for a in range(n_actions):
-            state_total += flat[s * n_actions + a]
-            state_weight += counts[s * n_actions + a]
-        unseen = constant if np.isfinite(constant) else state_total / state_weight if state_weight > 0.0 else overall
+        for cell in range(s * n_actions, (s + 1) * n_actions):
+            state_total += flat[cell]
+            state_weight += counts[cell]
+        if state_weight == 0.0:
+            empty[n_empty] = s
+            n_empty += 1
+            continue
+        total += state_total
+        weight += state_weight
+        unseen = constant if np.isfinite(constant) else state_total / state_weight
         for a in range(n_actions):
             cell = s * n_actions + a
             q[s, a] = flat[cell] / counts[cell] if counts[cell] > 0.0 else unseen
+    overall = constant if np.isfinite(constant) else total / weight
+    for s in empty[:n_empty]:
+        q[s] = overall
 
 
 @compiled
@@ -76,21 +80,31 @@ def expected_value(q: Floats, policy: Floats, out: Floats) -> float:
 
 @compiled
 def slice_statistics(
-    cells: Ints, rewards: Floats, edges: Ints, used: Bools, weights: Floats, first: int, last: int, n_cells: int, n_edges: int
-) -> tuple[Floats, Floats, Floats]:
-    """Weight and weighted rewards (n_cells,), and edge weights (n_edges,), of the used rows first, ..., last - 1.
+    cells: Ints,
+    rewards: Floats,
+    edges: Ints,
+    used: Bools,
+    edge_cell: Ints,
+    edge_next: Ints,
+    weights: Floats,
+    first: int,
+    last: int,
+    n_cells: int,
+) -> tuple[Floats, Floats, Ints, Ints, Floats]:
+    """Weight and weighted rewards (n_cells,) of the used rows first, ..., last - 1; cell, next state and weight of their edges.
 
     Args:
         edges: (M,) index of each row's distinct (cell, next state), -1 where the process ends.
     """
-    counts, sums, edge_weight = np.zeros(n_cells), np.zeros(n_cells), np.zeros(n_edges)
+    counts, sums, edge_weight = np.zeros(n_cells), np.zeros(n_cells), np.zeros(len(edge_cell))
     for j in range(first, last):
         if used[j] and weights[j] > 0.0:
             counts[cells[j]] += weights[j]
             sums[cells[j]] += weights[j] * rewards[j]
             if edges[j] >= 0:
                 edge_weight[edges[j]] += weights[j]
-    return counts, sums, edge_weight
+    met = np.flatnonzero(edge_weight)
+    return counts, sums, edge_cell[met], edge_next[met], edge_weight[met]
 
 
 @compiled
@@ -108,31 +122,34 @@ def finite_horizon_q(
     discount: float,
     constant: float,
     q: Floats,
+    value: Floats,
 ) -> Floats:
-    """Backward induction over t = H - 1, ..., 0; returns V_0 (S,) and leaves Q_t in q[min(t, len(q) - 1)].
+    """Backward induction over t = H - 1, ..., 0; returns V_0 (S,) and leaves Q_t and V_t in layer min(t, last) of q and value.
 
     Rows are sorted into time slices: slice t holds the rows slices[t] to slices[t + 1] - 1, and a single slice pools all times.
     A row whose successor is not known tells about the last step only.
 
     Args:
-        policy: (1, S, A) or (H, S, A). q: (H, S, A) to keep every step, or (1, S, A) scratch.
+        policy: (1, S, A) or (H, S, A). q: (H, S, A) to keep every step, or (1, S, A) scratch. value: (H, S) or (1, S) likewise.
     """
     n_states, n_actions = q.shape[1:]
-    everything = np.ones(len(cells), np.bool_)
-    pooled = len(slices) == 2
-    value = np.zeros(n_states)
-    counts, sums, edge_weight = np.zeros(0), np.zeros(0), np.zeros(0)
+    everything, pooled = np.ones(len(cells), np.bool_), len(slices) == 2
+    once = pooled and known.all()
+    following = np.zeros(n_states)
+    counts, sums, weight = np.zeros(0), np.zeros(0), np.zeros(0)
+    start, end = edge_cell[:0], edge_next[:0]
     for t in range(horizon - 1, -1, -1):
-        if not pooled or t >= horizon - 2:
+        if t == horizon - 1 or not pooled or (t == horizon - 2 and not once):
             used = everything if t == horizon - 1 else known
             first, last = (slices[0], slices[1]) if pooled else (slices[t], slices[t + 1])
-            counts, sums, edge_weight = slice_statistics(
-                cells, rewards, edges, used, weights, first, last, n_states * n_actions, len(edge_cell)
+            counts, sums, start, end, weight = slice_statistics(
+                cells, rewards, edges, used, edge_cell, edge_next, weights, first, last, n_states * n_actions
             )
-        layer = q[min(t, len(q) - 1)]
-        backup(layer, counts, sums, edge_cell, edge_next, edge_weight, value, discount, constant)
-        expected_value(layer, policy[min(t, len(policy) - 1)], value)
-    return value
+        layer, own = q[min(t, len(q) - 1)], value[min(t, len(value) - 1)]
+        backup(layer, counts, sums, start, end, weight, following, discount, constant)
+        expected_value(layer, policy[min(t, len(policy) - 1)], own)
+        following = own
+    return following
 
 
 @compiled
@@ -153,12 +170,12 @@ def stationary_q(
 ) -> tuple[Floats, Floats]:
     """Iterate the backup to its fixed point; V (S,), Q in `q` (S, A), and the largest change of V in each backup (k,)."""
     n_states, n_actions = q.shape
-    counts, sums, edge_weight = slice_statistics(
-        cells, rewards, edges, known, weights, 0, len(cells), n_states * n_actions, len(edge_cell)
+    counts, sums, start, end, weight = slice_statistics(
+        cells, rewards, edges, known, edge_cell, edge_next, weights, 0, len(cells), n_states * n_actions
     )
     value, changes = np.zeros(n_states), np.empty(max_iterations)
     for k in range(max_iterations):
-        backup(q, counts, sums, edge_cell, edge_next, edge_weight, value, discount, constant)
+        backup(q, counts, sums, start, end, weight, value, discount, constant)
         changes[k] = expected_value(q, policy, value)
         if changes[k] <= tolerance:
             return value, changes[: k + 1]
@@ -203,7 +220,7 @@ def refit_start_values(
     out = np.empty(len(weights))
     for b in numba.prange(len(weights)):
         row_weights = weights[b][rows]
-        scratch = np.empty((1, n_states, n_actions))
+        scratch, values = np.empty((1, n_states, n_actions)), np.zeros((1, n_states))
         if horizon > 0:
             value = finite_horizon_q(
                 cells,
@@ -219,6 +236,7 @@ def refit_start_values(
                 discount,
                 constant,
                 scratch,
+                values,
             )
         else:
             value, _ = stationary_q(
