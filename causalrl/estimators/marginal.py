@@ -19,6 +19,7 @@ from causalrl.estimators.marginal_weights import (
     compiled_value,
     in_sample,
     marginal_weighting,
+    same_at_all_times,
 )
 from causalrl.estimators.weighting import PDIS
 from causalrl.inference.base import Evidence, Refit
@@ -77,7 +78,7 @@ class MIS(Estimator):
         if model.needs_behavior and not _sequential(nuisances, goal):
             return estimate_from_score(self, nuisances, goal, self._without_states(nuisances, goal))
         weighting = self._weights(nuisances, goal, model)
-        steps, notes = weighting.target.steps, weighting.notes(goal.discount)
+        steps, notes = weighting.target.steps, weighting.notes()
         totals = np.add.reduceat(weighting.m * steps.rewards, steps.first)
         if weighting.fixed(model):
             score = Score(Sum(), totals[:, None], weighting.diagnostics, notes, not goal.policy.needs_behavior)
@@ -108,7 +109,7 @@ class MIS(Estimator):
 
     def _check(self, nuisances: Nuisances, goal: PolicyValue, model: RatioModel) -> None:
         steps = nuisances.steps(goal.horizon)
-        if goal.horizon is None and not getattr(model, "by_time", False):
+        if same_at_all_times(model, goal.horizon):
             steps.require_successors(str(self))
         else:
             steps.require_complete(str(self))
@@ -128,7 +129,8 @@ class DRL(Estimator):
     mean of V(s_0) + sum_t m_t (r_t - Q(s_t, a_t) + discount V(s_{t+1})) with the marginal weights m of `MIS`: consistent where
     the weights or the value model are right, and efficient where the observed state is Markov and both converge faster than
     n^(-1/4). With ratio=CumulativeWeights() it is `DR`, which needs no Markov state. A record cut before the horizon is continued
-    by the model.
+    by the model. The interval takes propensities, ratios and values as given, which costs nothing to first order where all are
+    right; where one is wrong and another is learned it may be too short, or too long: use RefitBootstrap(200).
 
     Args:
         q: value model, cross-fitted by default unless linear.
@@ -173,7 +175,7 @@ class DRL(Estimator):
         differences = steps.rewards - values.q + goal.discount * values.v_next
         moments = values.v[steps.first] + np.add.reduceat(weighting.m * differences, steps.first)
         folds = {"folds": (weighting.behavior_folds, values.folds)}
-        notes = weighting.notes(goal.discount) + values.notes
+        notes = weighting.notes() + values.notes
         notes += in_sample(self.q, values.folds) + in_sample(model, weighting.weights.folds)
         fixed = weighting.fixed(model) and self.q.known and not goal.policy.needs_behavior
         return Score(Sum(), moments[:, None], {**weighting.diagnostics, **values.diagnostics, **folds}, notes, fixed)

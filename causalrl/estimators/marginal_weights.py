@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from causalrl.checks import Floats, Ints
-from causalrl.data import Steps
+from causalrl.checks import Floats
 from causalrl.diagnostics.record import Note, share
 from causalrl.diagnostics.weights import largest_share, overlap_notes
 from causalrl.errors import EstimandError, InSampleWarning, OverlapWarning, SupportError, SupportWarning, WeightOverflowError
 from causalrl.estimands import PolicyValue
 from causalrl.estimators.base import label
 from causalrl.estimators.direct import NOTABLE_MASS
+from causalrl.estimators.refits import in_blocks
+from causalrl.kernels.refit_marginal import unsupported_time
 from causalrl.nuisances.behavior import BehaviorLike, BehaviorModel, CompiledPropensities, PropensityRefit
 from causalrl.nuisances.crossfit import Nuisances
 from causalrl.nuisances.ratio import MarginalRefit, RatioModel, RatioProblem, RefitsValue
@@ -25,11 +26,16 @@ from causalrl.nuisances.value import Target, ValueModel
 
 @dataclass(frozen=True, eq=False)
 class MarginalWeighting:
-    """The weights of one estimate and what they rest on; `ratios` is None where the model needs no behaviour policy."""
+    """The weights of one estimate and what they rest on; `ratios` is None where the model needs no behaviour policy.
+
+    Attributes:
+        unsupported: time from which the weights say nothing, -1 where there is none; see `unsupported_time`.
+    """
 
     target: Target
     ratios: Ratios | None
     weights: MarginalWeights
+    unsupported: int
 
     @property
     def m(self) -> Floats:
@@ -57,7 +63,7 @@ class MarginalWeighting:
             "folds": (self.behavior_folds, None),
         }
 
-    def notes(self, discount: float) -> list[Note]:
+    def notes(self) -> list[Note]:
         values, lost = self.diagnostics, self.weights.lost_mass
         notes = []
         if self.ratios is not None:
@@ -66,13 +72,13 @@ class MarginalWeighting:
         notes += self.weights.notes + overlap_notes(self.target.steps.data.n, values["ess"], values["largest_share"], None)
         if lost is not None and lost.max() > NOTABLE_MASS and not self.weights.notes:
             text = (
-                f"up to {share(float(lost.max()))} of the target's probability at a time lies in states whose ratio the training "
-                "folds do not tell; their weight counts as 0. Pool the times, or use coarser states or fewer folds."
+                f"up to {share(float(lost.max()))} of the target's probability at a time lies in states whose ratio the data it "
+                "is learned from do not tell; their weight counts as 0. Pool the times, or use coarser states or fewer folds."
             )
             notes.append(Note(SupportWarning, text))
-        left = _left_behind(self.target.steps, self.m, discount)
-        if left is not None:
-            text = f"no trajectory under way at t = {left} agrees with the target; the estimate says nothing of what comes after."
+        if self.unsupported >= 0:
+            when = f"no trajectory under way at t = {self.unsupported} agrees with the target"
+            text = f"{when}; the estimate says nothing of what comes after."
             notes.append(Note(OverlapWarning, text))
         return notes
 
@@ -84,17 +90,9 @@ def in_sample(learner: BehaviorModel | RatioModel | ValueModel, folds: int) -> l
     return [Note(InSampleWarning, f"{label(learner)} serves the trajectories it learned from; use folds=5.")]
 
 
-def _left_behind(steps: Steps, m: Floats, discount: float) -> int | None:
-    """The first time with discount^t > 0 at which weighted trajectories arrive and no step has weight."""
-    arrives = np.append(True, m[:-1] != 0)
-    arrives[steps.first] = True
-    left = np.flatnonzero((np.bincount(steps.time, arrives) > 0) & (np.bincount(steps.time, m != 0) == 0))
-    return int(left[0]) if len(left) and discount ** int(left[0]) > 0 else None
-
-
-def _ends_before(steps: Steps, t: int) -> Ints:
-    """The last steps of the trajectories that ended by then."""
-    return steps.last[steps.time[steps.last] < t]
+def same_at_all_times(model: RatioModel, horizon: int | None) -> bool:
+    """Whether m is a function of state and action alone, so that a record which stops early is not lost to it."""
+    return horizon is None and not getattr(model, "by_time", False)
 
 
 def check_ratio_model(model: Any) -> None:
@@ -117,13 +115,15 @@ def marginal_weighting(
     weights = nuisances.marginal(model, target, ratios, goal.discount, fits)
     if not np.isfinite(weights.m).all():
         raise WeightOverflowError("weights: a marginal weight is beyond the largest float. Use WIS or WDR.")
-    left = _left_behind(target.steps, weights.m, goal.discount)
-    if left is not None and not weights.m[_ends_before(target.steps, left)].any():
+    steps, by_time = target.steps, not same_at_all_times(model, goal.horizon)
+    left, speaks = unsupported_time(weights.m, np.ones(len(steps)), steps.time, by_time, goal.discount)
+    if not speaks:
+        when, mend = (f" at t = {left}", "Shorten the horizon, soften") if by_time else ("", "Soften")
         raise SupportError(
-            f"weights: all weights are zero at t = {left} under target {goal.policy}: no logged decision agrees with it there. "
-            "Shorten the horizon, soften the target (a new estimand), or use FQE and say that it extrapolates."
+            f"weights: all weights are zero{when} under target {goal.policy}: no logged decision agrees with it there. "
+            f"{mend} the target (a new estimand), or use FQE and say that it extrapolates."
         )
-    return MarginalWeighting(target, ratios, weights)
+    return MarginalWeighting(target, ratios, weights, left)
 
 
 def compiled_value(weighting: MarginalWeighting, model: RatioModel, goal: PolicyValue, seed: int) -> CompiledValue | None:
@@ -163,6 +163,9 @@ class CompiledValue:
         return None if self.behavior is None else self.behavior.propensity_refit(self.problem.steps)
 
     def __call__(self, counts: Floats) -> Floats:
+        return in_blocks(self._block, counts, len(self.problem.steps))
+
+    def _block(self, counts: Floats) -> Floats:
         weights = np.ascontiguousarray(counts[:, self.problem.steps.data.clusters])
         if self._propensities is None:
             return self._refit(weights, self.problem.known_propensities[None])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +18,12 @@ from causalrl.nuisances.value import CompiledDifferences, DifferencesRefit, Valu
 
 _ENTRIES = 4_000_000
 """Replicates are refitted in blocks of about this many steps."""
+
+
+def in_blocks(refit: Refit, counts: Floats, n_steps: int) -> Floats:
+    """(b,) refits of resampling counts (b, G), a few replicates at a time: what each needs of every step is held for a block."""
+    size = max(4, _ENTRIES // n_steps)
+    return np.concatenate([refit(counts[first : first + size]) for first in range(0, len(counts), size)])
 
 
 def compiled_refit(
@@ -44,6 +50,8 @@ def compiled_refit(
     steps = ratios.behavior.steps
     problem = ValueProblem(ratios.target, np.empty(0), discount, steps.horizon, nuisances.seed)
     fixed = np.zeros(steps.data.n) if start is None else start
+    if learned is not None:
+        records = replace(records, terms=np.empty(0))
     return CompiledScore(ratios, records, normalized, folds, fixed, learned, problem)
 
 
@@ -83,8 +91,7 @@ class CompiledScore:
         return logs
 
     def __call__(self, counts: Floats) -> Floats:
-        size = max(4, _ENTRIES // len(self.problem.steps))
-        return np.concatenate([self._block(counts[first : first + size]) for first in range(0, len(counts), size)])
+        return in_blocks(self._block, counts, len(self.problem.steps))
 
     def _block(self, counts: Floats) -> Floats:
         steps = self.problem.steps

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrl.checks import Bools, Floats, Ints
-from causalrl.kernels.jit import compiled, parallel
+from causalrl.kernels.jit import compiled
 
 Cells: TypeAlias = NDArray[np.int32]
 
@@ -28,13 +27,13 @@ def transition_shares(
     propensities: Floats,
     weights: Floats,
     n_cells: int,
-) -> tuple[Floats, Floats, Floats]:
-    """Share (E,) of a cell's weight that takes each edge, under target and under behaviour, and its mean ratio (C,).
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Share (E,) of a cell's weight that takes each edge, under target and under behaviour, its mean ratio and weight (C,).
 
     The target's is the mean of ratio times indicator, whose expectation is exact however few rows a cell has.
 
     Args:
-        edges: (M,) distinct (cell, next cell) of each row, -1 where nothing follows. stays: (M,) the next step is logged.
+        edges: (M,) distinct (cell, next cell) of each row, -1 where nothing follows. stays: (M,) it counts under the behaviour.
         used: (M,) what follows is known. numerators, propensities: (M,) of the importance ratios.
     """
     visits, mean = np.zeros(n_cells), np.zeros(n_cells)
@@ -55,20 +54,58 @@ def transition_shares(
         if visits[edge_from[e]] > 0.0:
             wanted[e] /= visits[edge_from[e]]
             logged[e] /= visits[edge_from[e]]
-    return wanted, logged, mean
+    return wanted, logged, mean, visits
 
 
 @compiled
-def conserving_scale(mass: Floats, mean: Floats, first: int, last: int) -> float:
+def conserving_scale(mass: Floats, mean: Floats, visits: Floats, first: int, last: int) -> float:
     """What the flow out of cells first, ..., last - 1 is multiplied by, so that as much leaves as is there.
 
-    The mean ratio is 1 in expectation; what it misses would multiply from step to step.
+    The mean ratio is 1 in expectation; what it misses would multiply from step to step. Cells that no row leaves do not count.
     """
     there, flow = 0.0, 0.0
     for c in range(first, last):
-        there += mass[c]
-        flow += mass[c] * mean[c]
+        if visits[c] > 0.0:
+            there += mass[c]
+            flow += mass[c] * mean[c]
     return there / flow if flow > 0.0 else 1.0
+
+
+@compiled
+def cell_weights(cells: Cells, weights: Floats, n_cells: int) -> Floats:
+    """(C,) total weight of the rows in each cell."""
+    out = np.zeros(n_cells)
+    for j in range(len(cells)):
+        out[cells[j]] += weights[j]
+    return out
+
+
+@compiled
+def lost_share(mass: Floats, present: Floats, first: int, last: int) -> float:
+    """Share of the mass in cells first, ..., last - 1 that is in cells without a row."""
+    total, lost = 0.0, 0.0
+    for c in range(first, last):
+        total += mass[c]
+        if present[c] == 0.0:
+            lost += mass[c]
+    return lost / total if lost > 0.0 else 0.0
+
+
+@compiled
+def kept_shares(last: Ints, cut: Bools, time: Ints, weights: Floats, n_times: int) -> Floats:
+    """(T,) share of the weight that goes on after each t whose record goes on too; 1 where nothing does."""
+    stops, cuts = np.zeros(n_times), np.zeros(n_times)
+    for i in range(len(last)):
+        t = time[last[i]]
+        stops[t] += weights[last[i]]
+        if cut[i]:
+            cuts[t] += weights[last[i]]
+    out, under_way = np.ones(n_times), 0.0
+    for t in range(n_times - 1, -1, -1):
+        if cuts[t] > 0.0:
+            out[t] = under_way / (under_way + cuts[t])
+        under_way += stops[t]
+    return out
 
 
 @compiled
@@ -80,19 +117,27 @@ def chain_ratios(
     edge_from: Ints,
     edge_to: Ints,
     first: Ints,
+    last: Ints,
+    cut: Bools,
+    time: Ints,
     n_times: int,
     cell_slices: Ints,
     edge_slices: Ints,
     numerators: Floats,
+    pairs: Ints,
     propensities: Floats,
     weights: Floats,
-) -> Floats:
-    """(T, C) d_t / b_t of each cell, or (1, C) of cells at one time: both laws start alike and follow `transition_shares`.
+) -> tuple[Floats, Floats]:
+    """(T, C) d_t / b_t of each cell, or (1, C) of cells at one time, and the share (T,) of d_t in cells without a row.
+
+    Both laws start alike and follow `transition_shares`; that of the behaviour loses what is cut, a share by time.
 
     Args:
-        first: (n,) rows of time 0. n_times: T. cell_slices, edge_slices: boundaries of the cells and edges of each time, which
-            are sorted by it, or (2,) where every time uses all of them.
-        numerators: (1, M), or (T, M) where the target changes in time and cells do not. propensities: (M,) divides them.
+        first, last: (n,) first and last row of each trajectory. cut: (n,) its record stops there and the process goes on.
+        time: (M,). n_times: T. cell_slices, edge_slices: boundaries of the cells and edges of each time, which are sorted by
+            it, or (2,) where every time uses all of them.
+        numerators: (1, M), or (T, K) where the target changes in time and cells do not; `pairs` (M,) then are the columns of
+            the rows, else empty. propensities: (M,) divides them.
     """
     n_cells, layers = cell_slices[-1], n_times if len(cell_slices) == 2 else 1
     out = np.full((layers, n_cells), -1.0)
@@ -102,27 +147,30 @@ def chain_ratios(
     for j in first:
         wanted_mass[cells[j]] += weights[j]
         logged_mass[cells[j]] += weights[j]
-    wanted, logged, mean = np.zeros(0), np.zeros(0), np.zeros(0)
+    wanted, logged, mean, visits = np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0)
+    kept, present, lost = kept_shares(last, cut, time, weights, n_times), cell_weights(cells, weights, n_cells), np.zeros(n_times)
     for t in range(n_times - 1):
-        if t == 0 or len(numerators) > 1:
-            wanted, logged, mean = transition_shares(
-                cells, edges, stays, used, edge_from, numerators[t], propensities, weights, n_cells
+        if t == 0 or len(pairs) > 0:
+            own = numerators[t][pairs] if len(pairs) > 0 else numerators[0]
+            wanted, logged, mean, visits = transition_shares(
+                cells, edges, stays, used, edge_from, own, propensities, weights, n_cells
             )
         here = min(t, len(cell_slices) - 2)
         then = min(t + 1, len(cell_slices) - 2)
-        scale = conserving_scale(wanted_mass, mean, cell_slices[here], cell_slices[here + 1])
+        scale = conserving_scale(wanted_mass, mean, visits, cell_slices[here], cell_slices[here + 1])
         for c in range(cell_slices[then], cell_slices[then + 1]):
             wanted_next[c] = 0.0
             logged_next[c] = 0.0
         for e in range(edge_slices[here], edge_slices[here + 1]):
             wanted_next[edge_to[e]] += scale * wanted_mass[edge_from[e]] * wanted[e]
-            logged_next[edge_to[e]] += logged_mass[edge_from[e]] * logged[e]
+            logged_next[edge_to[e]] += kept[t] * logged_mass[edge_from[e]] * logged[e]
         wanted_mass, wanted_next = wanted_next, wanted_mass
         logged_mass, logged_next = logged_next, logged_mass
         for c in range(cell_slices[then], cell_slices[then + 1]):
             if logged_mass[c] > 0.0:
                 out[min(t + 1, layers - 1), c] = wanted_mass[c] / logged_mass[c]
-    return out
+        lost[t + 1] = lost_share(wanted_mass, present, cell_slices[then], cell_slices[then + 1])
+    return out, lost
 
 
 @compiled
@@ -146,15 +194,13 @@ def stationary_ratios(
 
     The fixed point of mass = start + discount scale P' mass; `first` (n,) are the rows of time 0.
     """
-    wanted, _, mean = transition_shares(cells, edges, stays, used, edge_from, numerators, propensities, weights, n_cells)
-    start, visits = np.zeros(n_cells), np.zeros(n_cells)
-    for j in range(len(cells)):
-        visits[cells[j]] += weights[j]
+    wanted, _, mean, visits = transition_shares(cells, edges, stays, used, edge_from, numerators, propensities, weights, n_cells)
+    start, present = np.zeros(n_cells), cell_weights(cells, weights, n_cells)
     for j in first:
         start[cells[j]] += weights[j]
     mass, change = start.copy(), np.inf
     for _ in range(max_iterations):
-        scale = conserving_scale(mass * (visits > 0.0), mean, 0, n_cells)
+        scale = conserving_scale(mass, mean, visits, 0, n_cells)
         following = start.copy()
         for e in range(len(edge_from)):
             following[edge_to[e]] += discount * scale * mass[edge_from[e]] * wanted[e]
@@ -164,9 +210,9 @@ def stationary_ratios(
             break
     out = np.full((1, n_cells), -1.0)
     for c in range(n_cells):
-        if visits[c] > 0.0:
-            out[0, c] = mass[c] / visits[c]
-    return out, np.sum(mass * (visits == 0.0)) / mass.sum(), change
+        if present[c] > 0.0:
+            out[0, c] = mass[c] / present[c]
+    return out, lost_share(mass, present, 0, n_cells), change
 
 
 @compiled
@@ -195,81 +241,3 @@ def row_weights(
     for bin in range(len(powers)):
         lost[bin] = lost[bin] / total[bin] if total[bin] > 0.0 else 0.0
     return out, lost
-
-
-@parallel
-def refit_marginal_values(
-    cells: Cells,
-    edges: Cells,
-    stays: Bools,
-    used: Bools,
-    edge_from: Ints,
-    edge_to: Ints,
-    first: Ints,
-    n_times: int,
-    cell_slices: Ints,
-    edge_slices: Ints,
-    numerators: Floats,
-    taken: Floats,
-    terms: Floats,
-    rows: Ints,
-    time: Ints,
-    stationary: bool,
-    discount: float,
-    tolerance: float,
-    max_iterations: int,
-    weights: Floats,
-    propensities: Floats,
-) -> Floats:
-    """(B,) mean over trajectories of sum m r, its ratios learned anew under each row of resampling weights (B, n).
-
-    Args:
-        numerators: (1, M) or (T, M), of the ratios in `chain_ratios`. taken: (M,) those at each row's own time.
-        terms: (M,) rewards, discounted unless `stationary`. rows, time: (M,) trajectory and t of each row.
-        propensities: (1, M) or (B, M).
-    """
-    out = np.empty(len(weights))
-    for b in numba.prange(len(weights)):
-        own = weights[b][rows]
-        logged = propensities[b] if len(propensities) > 1 else propensities[0]
-        if stationary:
-            state, _, change = stationary_ratios(
-                cells,
-                edges,
-                stays,
-                used,
-                edge_from,
-                edge_to,
-                first,
-                cell_slices[-1],
-                numerators[0],
-                logged,
-                own,
-                discount,
-                tolerance,
-                max_iterations,
-            )
-            if not change <= tolerance:
-                state[:] = np.nan
-        else:
-            state = chain_ratios(
-                cells,
-                edges,
-                stays,
-                used,
-                edge_from,
-                edge_to,
-                first,
-                n_times,
-                cell_slices,
-                edge_slices,
-                numerators,
-                logged,
-                own,
-            )
-        total = 0.0
-        for j in range(len(cells)):
-            if own[j] > 0.0:
-                total += own[j] * state[min(time[j], len(state) - 1), cells[j]] * taken[j] / logged[j] * terms[j]
-        out[b] = total / weights[b].sum()
-    return out

@@ -14,7 +14,8 @@ import numpy as np
 from causalrl.checks import Bools, Floats, Ints, flag
 from causalrl.data import Steps
 from causalrl.errors import DataError, EstimandError
-from causalrl.kernels.occupancy import Cells, chain_ratios, refit_marginal_values, row_weights, stationary_ratios
+from causalrl.kernels.occupancy import Cells, chain_ratios, row_weights, stationary_ratios
+from causalrl.kernels.refit_marginal import refit_marginal_values
 from causalrl.nuisances.behavior import BehaviorFit
 from causalrl.nuisances.ratio import DensityRatio, MarginalRefit, RatioProblem, RowRatio
 
@@ -34,7 +35,8 @@ class TabularRatio:
 
     Args:
         by_time: P and b_t from the frequencies at each t. Otherwise transitions of all times are pooled, b_t follows from them
-            in the same way, and neither transitions nor behaviour policy may depend on time.
+            in the same way, and neither transitions nor behaviour policy may depend on time; that a record is cut before the
+            horizon may depend on time only, not on the state.
 
     Example:
         >>> import causalrl as crl
@@ -56,7 +58,8 @@ class TabularRatio:
 
     def fit(self, problem: RatioProblem) -> DensityRatio:
         chain = _Chain.of(problem, self.by_time)
-        propensities, lost = problem.known_propensities, 0.0
+        propensities = problem.known_propensities
+        lost: float | Floats
         if chain.stationary:
             state, lost, change = stationary_ratios(
                 *chain.rows,
@@ -76,13 +79,16 @@ class TabularRatio:
                     f"{problem.discount} its process does not end in the data. Pass a horizon, or a smaller discount."
                 )
         else:
-            state = chain_ratios(
+            state, lost = chain_ratios(
                 *chain.rows,
                 *chain.edges,
                 problem.steps.first,
+                problem.steps.last,
+                chain.cut,
+                problem.steps.time,
                 chain.n_times,
                 *chain.slices,
-                chain.numerators(problem),
+                *chain.numerators(problem),
                 propensities,
                 problem.weights,
             )
@@ -99,13 +105,15 @@ class TabularRatio:
             *chain.rows,
             *chain.edges,
             steps.first,
+            steps.last,
+            chain.cut,
+            steps.time,
             chain.n_times,
             *chain.slices,
-            chain.numerators(problem),
+            *chain.numerators(problem),
             problem.numerators,
             steps.rewards * (1.0 if chain.stationary else discount**steps.time),
             steps.trajectory,
-            steps.time,
             chain.stationary,
             discount,
             _TOLERANCE,
@@ -118,6 +126,7 @@ class _Chain:
 
     Attributes:
         rows: cells, edges, stays, used (M,), see `transition_shares`. edges: from, to (E,), sorted. n_times: T.
+        cut: (n,) see `chain_ratios`.
         slices: boundaries of cells and edges by time. stationary: one ratio for all times.
     """
 
@@ -144,21 +153,22 @@ class _Chain:
             place = np.minimum(np.searchsorted(codes, then), len(codes) - 1)
         cells = np.searchsorted(codes, here)
         self.edges, edge_of_row = _distinct_edges(cells, place, met)
-        stays = np.ones(len(steps), np.bool_)
-        stays[steps.last[steps.cut_early]] = False
+        stays, self.cut = np.ones(len(steps), np.bool_), steps.cut_early & self._pooled
+        stays[steps.last[steps.cut_early & ~self.cut]] = False
         self.rows: tuple[Cells, Cells, Bools, Bools] = (cells.astype(np.int32), edge_of_row, stays, steps.known)
         of_cells: Ints = np.array([0, len(codes)])
         if by_time:
             of_cells = np.searchsorted(codes, np.arange(self.n_times + 1) * states)
         self.slices: tuple[Ints, Ints] = (of_cells, np.searchsorted(self.edges[0], of_cells))
 
-    def numerators(self, problem: RatioProblem) -> Floats:
-        """(1, M) target probabilities of the logged actions, or (T, M) of a target that changes in time while cells do not."""
+    def numerators(self, problem: RatioProblem) -> tuple[Floats, Ints]:
+        """(1, M) target probabilities of the logged actions; of a target that changes in time while cells do not the table
+        (T, S A), and the column (M,) of each row."""
         target = problem.target
         if not self._pooled or isinstance(target.policy, BehaviorFit) or target.times(problem.horizon) == 1:
-            return problem.numerators[None]
+            return problem.numerators[None], np.empty(0, np.int64)
         steps, table = problem.steps, target.table(problem.horizon)[: self.n_times]
-        return np.ascontiguousarray(table[:, steps.observations, steps.actions])
+        return table.reshape(len(table), -1), steps.observations.astype(np.int64) * table.shape[2] + steps.actions
 
 
 def _distinct_edges(cells: Ints, place: Ints, met: Bools) -> tuple[tuple[Ints, Ints], Cells]:
