@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from causalrl.checks import Bools, Ints, array_of, first_bad
+from causalrl.checks import Bools, Floats, Ints, array_of, first_bad
 from causalrl.errors import CensoringError, DataError, TruncationError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Steps:
 
     Attributes:
         data, horizon: what they were cut from, and where.
-        rows: (M,) their indices in `data`.
+        taken: their place in the arrays of `data`, a slice where that is everything.
         offsets: (n + 1,) trajectory boundaries within the M steps.
         observations, actions, rewards: (M, ...).
         trajectory, time: (M,) trajectory index and t.
@@ -84,21 +84,35 @@ class Steps:
         self.offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         self.trajectory = np.repeat(np.arange(data.n), lengths)
         self.time = np.arange(self.offsets[-1]) - self.offsets[:-1][self.trajectory]
-        self.rows = data.offsets[:-1][self.trajectory] + self.time
-        taken: Ints | slice = self.rows if len(self.rows) < len(data.rewards) else slice(None)
-        self.observations, self.actions, self.rewards = data.observations[taken], data.actions[taken], data.rewards[taken]
-        last = self.rows + 1 == data.offsets[1:][self.trajectory]
+        rows = self.rows
+        self.taken: Ints | slice = rows if len(rows) < len(data.rewards) else slice(None)
+        self.observations, self.actions, self.rewards = (
+            values[self.taken] for values in (data.observations, data.actions, data.rewards)
+        )
+        last = rows + 1 == data.offsets[1:][self.trajectory]
         self.continues = ~(last & (data.end[self.trajectory] == End.TERMINATED))
         unknown = last & self.continues & (data.final_observations is None)
         self.known = ~np.isin(self.time, self.time[unknown])
-        self.next_observations = data.observations[np.minimum(self.rows + 1, len(data.rewards) - 1)]
+        self.next_observations = data.observations[np.minimum(rows + 1, len(data.rewards) - 1)]
         if data.final_observations is not None:
             self.next_observations[last] = data.final_observations[self.trajectory[last]]
 
         self._memo: dict[Hashable, Any] = {}
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.time)
+
+    @property
+    def rows(self) -> Ints:
+        """(M,) indices of the steps in `data`."""
+        rows: Ints = self.data.offsets[:-1][self.trajectory] + self.time
+        return rows
+
+    def discounted_rewards(self, discount: float) -> Floats:
+        """(M,) discount^t r_t."""
+        if discount == 1.0:
+            return self.rewards
+        return self.once(("rewards", discount), lambda: np.asarray(discount**self.time * self.rewards))
 
     def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """What is made of the steps alone, made on first use."""

@@ -7,6 +7,7 @@ the return.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -103,12 +104,13 @@ def importance_score(
     length = int(np.diff(records.offsets).max())
     log_scale = largest_log_weights(records.log_weights, records.offsets, length)
     _check_scale(log_scale, normalized, ratios)
-    functional, moments, sensitivity = (_normalized if normalized else _plain)(records, log_scale)
+    leading = np.empty((len(records.offsets) - 1, 0)) if start is None else start[:, None]
+    functional, moments, sensitivity = (_normalized if normalized else _plain)(records, log_scale, leading)
     if start is not None:
-        functional, moments = Combined(ADD, Sum(), functional), np.column_stack([start, moments])
+        functional = Combined(ADD, Sum(), functional)
     notes = list(ratios.notes)
     if not ratios.behavior.model.known and not ratios.made_of_behavior:
-        correction = ratios.behavior.correction(sensitivity[records.to_steps])
+        correction = ratios.behavior.correction(sensitivity()[records.to_steps])
         if correction is not None:
             functional, moments = Combined(ADD, functional, Sum()), np.column_stack([moments, correction])
         elif not orthogonal:
@@ -140,18 +142,25 @@ def _in_sample(ratios: Ratios) -> list[Note]:
     return [Note(InSampleWarning, f"{model} gives propensities for the trajectories it learned from; use folds=5.")]
 
 
-def _plain(records: Records, log_scale: Floats) -> tuple[Functional, Floats, Floats]:
-    remaining = doubly_robust_backward(records.log_weights, records.terms, records.offsets)
-    slopes = remaining if records.truncate is None else doubly_robust_backward(records.log_slopes, records.terms, records.offsets)
-    return Sum(), remaining[records.offsets[:-1]][:, None], slopes
+def _plain(records: Records, log_scale: Floats, leading: Floats) -> tuple[Functional, Floats, Callable[[], Floats]]:
+    """Functional, moments after the leading columns, and what gives the derivatives in the log weights."""
+
+    def remainders(log_weights: Floats) -> Floats:
+        return doubly_robust_backward(log_weights, records.terms, records.offsets)
+
+    values = remainders(records.log_weights)[records.offsets[:-1]]
+    return Sum(), np.column_stack([leading, values]), lambda: remainders(records.log_slopes)
 
 
-def _normalized(records: Records, log_scale: Floats) -> tuple[Functional, Floats, Floats]:
-    moments = per_decision_moments(records.log_weights, records.terms, records.offsets, log_scale)
-    numerators, denominators = np.split(moments.mean(axis=0), 2)
-    sensitivity = per_decision_sensitivity(
-        records.log_slopes, records.terms, records.offsets, log_scale, numerators / denominators, denominators
-    )
+def _normalized(records: Records, log_scale: Floats, leading: Floats) -> tuple[Functional, Floats, Callable[[], Floats]]:
+    """The same of the self-normalised score."""
+    moments = per_decision_moments(records.log_weights, records.terms, records.offsets, log_scale, leading)
+
+    def sensitivity() -> Floats:
+        numerators, denominators = np.split(moments.mean(axis=0)[leading.shape[1] :], 2)
+        ratios = numerators / denominators
+        return per_decision_sensitivity(records.log_slopes, records.terms, records.offsets, log_scale, ratios, denominators)
+
     return RatioSum(log_scale), moments, sensitivity
 
 

@@ -57,7 +57,7 @@ class ImportanceEstimator(Estimator):
     def _by_decision(self, nuisances: Nuisances, goal: PolicyValue, normalized: bool) -> Score:
         ratios = self._ratios(nuisances, goal)
         steps = ratios.target.steps
-        rewards = goal.discount**steps.time * steps.rewards
+        rewards = steps.discounted_rewards(goal.discount)
         return self._from_records(nuisances, ratios, Records.by_decision(ratios, rewards, self.truncate), normalized)
 
     def _ratios(self, nuisances: Nuisances, goal: PolicyValue) -> Ratios:

@@ -113,11 +113,16 @@ def add_moments(
 
 
 @parallel
-def per_decision_moments(log_weights: Floats, terms: Floats, offsets: Ints, log_scale: Floats) -> Floats:
-    """(n, 2T) per-trajectory numerators w_t y_t (T columns), then denominators w_t, each times exp(-log_scale[t])."""
-    out = np.zeros((len(offsets) - 1, 2 * len(log_scale)))
+def per_decision_moments(log_weights: Floats, terms: Floats, offsets: Ints, log_scale: Floats, leading: Floats) -> Floats:
+    """(n, k + 2T) leading columns (n, k), then per-trajectory numerators w_t y_t (T columns) and denominators w_t.
+
+    Numerators and denominators are each times exp(-log_scale[t]).
+    """
+    k = leading.shape[1]
+    out = np.zeros((len(offsets) - 1, k + 2 * len(log_scale)))
     for i in numba.prange(len(offsets) - 1):
-        add_moments(log_weights, terms, offsets[i], offsets[i + 1], log_scale, 1.0, out[i])
+        out[i, :k] = leading[i]
+        add_moments(log_weights, terms, offsets[i], offsets[i + 1], log_scale, 1.0, out[i, k:])
     return out
 
 

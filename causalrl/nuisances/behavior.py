@@ -156,7 +156,7 @@ class LoggedFit(BehaviorFit):
     def __init__(self, steps: Steps) -> None:
         assert steps.data.behavior_probabilities is not None
         self._observations = steps.observations
-        self._rows = steps.data.behavior_probabilities[steps.rows]
+        self._rows = steps.data.behavior_probabilities[steps.taken]
         self.exact = self._rows.ndim == 2
 
     def logged(self, steps: Steps, rows: Bools) -> Floats:

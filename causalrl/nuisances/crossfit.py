@@ -91,8 +91,9 @@ class Nuisances:
         steps, clusters = self.steps(horizon), self._n_clusters
         if not 1 <= count <= clusters:
             raise DataError(f"folds: {count} folds of {clusters} clusters; use 1 to {clusters}.")
-        of_step = cluster_folds(self.seed, clusters, count).astype(np.int32)[self.data.clusters][steps.trajectory]
-        weights = self._step_weights(steps)
+        of_cluster = cluster_folds(self.seed, clusters, count).astype(np.min_scalar_type(count))
+        of_step = of_cluster[self.data.clusters][steps.trajectory]
+        weights = self._once(("weights", horizon), lambda: self._step_weights(steps))
         return [Fold(k, count, of_step, weights) for k in range(count)]
 
     def behavior(self, behavior: BehaviorLike | None, folds: int | None, horizon: int | None) -> FittedBehavior:
@@ -187,14 +188,15 @@ class Nuisances:
         """
         steps, count = target.steps, self._count(model, folds)
         log_ratios, logged = (None, None) if ratios is None else (ratios.log_ratios, ratios.behavior.logged)
-        weights, fits = np.empty(len(steps)), []
+        weights, lost = np.empty(len(steps)), list[Floats]()
+        notes = _ends_note(steps, pooled=not getattr(model, "by_time", True))
         for fold in self.folds(count, steps.horizon):
             seed = derive_seed(self.seed, "ratio", fold.index)
             problem = RatioProblem(target, log_ratios, fold.train, discount, steps.horizon, seed, logged)
-            fits.append(model.fit(problem))
-            weights[fold.test] = fits[-1].at(fold.test)
-        lost = [fit.lost_mass for fit in fits if fit.lost_mass is not None]
-        notes = _ends_note(steps, pooled=not getattr(model, "by_time", True)) + [note for fit in fits for note in fit.notes]
+            fit = model.fit(problem)
+            weights[fold.test] = fit.at(fold.test)
+            lost += [] if fit.lost_mass is None else [fit.lost_mass]
+            notes += fit.notes
         return MarginalWeights(weights, notes, count, np.mean(lost, axis=0) if lost else None)
 
     def _step_weights(self, steps: Steps) -> Floats:

@@ -102,5 +102,9 @@ def _residual(steps: Steps, q: Floats, v_next: Floats, discount: float, weights:
     used = steps.known | last
     if not used.any():
         return None
-    differences = (steps.rewards + discount * v_next - q)[used]
-    return float(np.sqrt(np.average(differences**2, weights=weights[used])))
+    squares = steps.rewards - q
+    squares += discount * v_next
+    squares *= squares
+    if not used.all():
+        squares, weights = squares[used], weights[used]
+    return float(np.sqrt(squares @ weights / weights.sum()))

@@ -27,7 +27,7 @@ class Fold:
 
     index: int
     count: int
-    of_step: NDArray[np.int32]
+    of_step: NDArray[np.unsignedinteger[Any]]
     weights: Floats
 
     @property
