@@ -8,6 +8,7 @@ of each is reported, beside the ratio of the medians, and how many cores the pac
 from __future__ import annotations
 
 import os
+import warnings
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 import causalrl as crl
-from benchmarks.timing import Target, Task, at_least, measure, peak_extra_memory, speed_table
-from causalrl.inference.base import Evidence
+from benchmarks.speed_inference import B_MOMENTS, B_RATIO, B_REFIT, library_tasks, moments_task, ratio_tasks, refit_tasks
+from benchmarks.timing import Target, Task, agree, at_least, measure, speed_table, within
 from causalrl.kernels.ragged import cumulative_log_weights
 from simulators import FactorWise, GumbelMax, ICUSepsis, SepsisSimulator, TabularMDP
 from simulators.base import TabularSimulator
@@ -26,30 +27,9 @@ from simulators.mdp.draws import build_draws
 from simulators.mdp.sampling import Walks, sample_walks
 from simulators.sepsis.process import sepsis_mdp
 
-N, B, MEAN_LENGTH = 100_000, 1_000, 13
+N, MEAN_LENGTH = 100_000, 13
 Floats = NDArray[np.float64]
 ten_million = Target("≥ 10 M steps/s", lambda seconds, rate, ratio: rate >= 1e7)
-
-
-def within(limit: float) -> Target:
-    """At most so many seconds."""
-    return Target(f"< {limit:g} s", lambda seconds, rate, ratio: seconds < limit)
-
-
-def bootstrap_task(evidence: Evidence) -> Task:
-    """Bootstrap of a ratio of two means, the WIS value."""
-    method, rng = crl.PercentileBootstrap(B), np.random.default_rng(0)
-    numerator, denominator = evidence.totals
-
-    def loop() -> Floats:
-        values = np.empty(B)
-        for b in range(B):
-            drawn = rng.integers(0, N, N)
-            values[b] = numerator[drawn].mean() / denominator[drawn].mean()
-        return values
-
-    agree(method.values(evidence).std(), loop().std(), 0.15)
-    return Task("bootstrap of WIS", lambda: method.values(evidence), loop, B, "replicates", at_least(5))
 
 
 def weights_task(seed: int = 0) -> tuple[Task, Task]:
@@ -240,34 +220,31 @@ def numpy_fqe(data: crl.Trajectories, policy: Floats, horizon: int) -> float:
     return float(value[data.observations[data.offsets[:-1]]].mean())
 
 
-def agree(package: Any, reference: Any, tolerance: float) -> None:
-    """A fast wrong answer is none."""
-    np.testing.assert_allclose(package, reference, rtol=tolerance, atol=tolerance)
-
-
 def main() -> None:
     """Time every task and print the table."""
+    warnings.simplefilter("ignore")
     simulator, horizon = SepsisSimulator("v2"), 20
     behavior, target = simulator.physician(0.3), simulator.physician(0.15)
     goal, logger = (crl.PolicyValue(policy, horizon=horizon) for policy in (target, behavior))
     crl.WIS().estimate(simulator.sample(10, behavior, horizon, seed=0), logger).interval(method=crl.PercentileBootstrap(2))
-    evidence = crl.WIS().estimate(simulator.sample(N, behavior, horizon, seed=0), goal).evidence
-    size = evidence.totals.nbytes / 1e6
-    memory = peak_extra_memory(lambda: crl.PercentileBootstrap(B).values(evidence))
+    data = simulator.sample(N, behavior, horizon, seed=0)
+    table, memory = moments_task(data, simulator, horizon)
+    evidence = crl.WIS().estimate(data, goal).evidence
+    intervals = [*ratio_tasks(evidence), *library_tasks(evidence), table]
+    intervals += refit_tasks(simulator.sample(5_000, behavior, horizon, seed=0), goal)
     fqe = fqe_tasks(simulator.sample(10_000, behavior, horizon, seed=0), goal)
     sampling = sampling_tasks("sepsis", simulator, behavior, horizon) + exact_tasks(simulator, behavior, horizon)
     if find_spec("icu_sepsis"):
         sampling += sampling_tasks("ICU-Sepsis", ICUSepsis(), ICUSepsis().expert(), None)
     sampling += counterfactual_tasks(simulator.sample(1_000, behavior, horizon, seed=0), simulator, target)
-    tasks = [bootstrap_task(evidence), *weights_task(), *sampling, *fqe]
+    tasks = [*intervals, *weights_task(), *sampling, *fqe]
     console = Console(width=max(Console().width, 140))
     console.print(speed_table([(task, measure(task)) for task in tasks]))
-    if memory is not None:
-        whole = f"its moments have {size:.1f} MB, a B × n array of 8-byte indices would have {B * N * 8 / 1e6:.0f} MB"
-        console.print(f"Peak extra memory of the bootstrap, first call: {memory:.1f} MB ({whole}).")
+    print(memory)
     print(f"{os.cpu_count()} cores, {numba.get_num_threads()} numba threads. Seconds and ratio: best of the turns.")
     print("A threaded task that had fewer cores than there are shared them with other processes; repeat it on a quiet machine.")
-    print(f"n = {N:,} trajectories (10,000 for FQE), B = {B:,}, horizon {horizon}; weights: mean length {MEAN_LENGTH}.")
+    print(f"n = {N:,} trajectories (10,000 for FQE, 5,000 for refits), horizon {horizon}; weights: mean length {MEAN_LENGTH}.")
+    print(f"B = {B_RATIO:,} for one ratio, {B_MOMENTS:,} for the table, {B_REFIT} refits. Load: {os.getloadavg()[0]:.1f}.")
 
 
 if __name__ == "__main__":

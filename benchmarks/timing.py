@@ -24,6 +24,7 @@ class Task:
         amount: of work in a run, counted in units; the rate is amount / seconds.
         reference: the same in NumPy, if there is one.
         target: least ratio, rate or most seconds asked for; None where nothing was asked.
+        quiet: turns without a better one after which it stops.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Task:
     amount: float
     unit: str
     target: Target | None
+    quiet: int = QUIET
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,21 @@ def at_least(ratio: float) -> Target:
     return Target(f"≥ {ratio:g} ×", lambda seconds, rate, measured: measured >= ratio)
 
 
+def within(limit: float) -> Target:
+    """At most so many seconds."""
+    return Target(f"< {limit:g} s", lambda seconds, rate, ratio: seconds < limit)
+
+
+def agree(package: Any, reference: Any, tolerance: float) -> None:
+    """A fast wrong answer is none."""
+    np.testing.assert_allclose(package, reference, rtol=tolerance, atol=tolerance)
+
+
 def measure(task: Task) -> Timing:
     """Take turns until the best times settle."""
     timing, quiet, start = Timing([], []), 0, time.perf_counter()
     pairs = [(timing.package, task.package)] + ([(timing.reference, task.reference)] if task.reference else [])
-    while len(timing.package) < MOST and (quiet < QUIET or time.perf_counter() - start < LEAST_SECONDS):
+    while len(timing.package) < MOST and (quiet < task.quiet or time.perf_counter() - start < LEAST_SECONDS):
         improved = False
         for turns, work in pairs:
             before = min((turn.wall for turn in turns), default=np.inf)
