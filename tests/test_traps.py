@@ -37,8 +37,11 @@ def test_memory_does_not_grow_with_the_replicates() -> None:
     )
     estimate = crl.IPW().estimate(study, crl.Always(1))
 
-    def peak(replicates: int) -> float:
+    def peak(replicates: int) -> float | None:
         """MB."""
         return peak_extra_memory(lambda: estimate.interval(method=crl.PercentileBootstrap(replicates, seed=replicates)))
 
-    assert peak(3000) < peak(300) + 50
+    few, many = peak(300), peak(3000)
+    if few is None or many is None:
+        pytest.skip("this system does not tell the resident memory")
+    assert many < few + 50
