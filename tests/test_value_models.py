@@ -522,3 +522,26 @@ def test_a_fit_does_not_see_its_own_fold() -> None:
         table = crl.TabularQ().fit(ValueProblem(target, fold.train, GAMMA, H, 0)).q(steps.observations, steps.time)
         np.testing.assert_array_equal(values.q[fold.test], table[np.arange(len(steps)), steps.actions][fold.test])
         np.testing.assert_allclose(values.v[fold.test], (table * target.at_steps).sum(axis=1)[fold.test], rtol=1e-14)
+
+
+@pytest.mark.parametrize("horizon", [None, 3])
+def test_a_refit_of_least_squares_that_lacks_a_decision_is_the_fit_of_the_resample(horizon: int | None) -> None:
+    """Thin data: many resamples lose a (state, action), and the shortest solution must not depend on who was not drawn."""
+    rng = np.random.default_rng(0)
+    lost = 0
+    for seed in range(12):
+        n, length = 12, 1 + seed % 3
+        states, actions = (rng.integers(0, k, n * length) for k in (3, 2))
+        actions[:2] = 0, 1
+        data = crl.Trajectories.from_arrays(
+            states, actions, rng.normal(size=n * length), range(0, n * length + 1, length), n_states=3, n_actions=2
+        )
+        estimator, goal = crl.FQE(crl.LinearQ()), crl.PolicyValue(crl.TabularPolicy(np.full((3, 2), 0.5)), 0.5, horizon)
+        counts = rng.multinomial(n, np.ones(n) / n, 8).astype(float)
+        refitted = estimator.estimate(data, goal).evidence.refit(counts)
+        for row, found in zip(counts, refitted, strict=True):
+            drawn = data.take(np.repeat(np.arange(n), row.astype(int)))
+            lost += len(set(zip(drawn.observations.tolist(), drawn.actions.tolist(), strict=True))) < 6
+            if np.bincount(drawn.actions, minlength=2).all():
+                assert found == pytest.approx(estimator.estimate(drawn, goal).value, rel=1e-8, abs=1e-8)
+    assert lost > 30

@@ -2,7 +2,9 @@
 
 Minimised is sum_j w_j (y_j - theta_a' x_j)^2 + ridge W sum_{a, f} v_f theta_{a, f}^2, W the total weight and v_f the weighted
 variance of feature f over all rows: the coefficients of standardised features are penalised, those of the intercept are not, and
-neither a change of units nor a duplication of the data moves the fit. A penalty of 0 is least squares.
+neither a change of units nor a duplication of the data moves the fit. A penalty of 0 is least squares, and of several solutions
+the shortest in standardised features. They are standardised by the weighted rows, so that a refit under resampling counts is the
+fit of the resample.
 """
 
 from __future__ import annotations
@@ -14,23 +16,34 @@ from causalrl.checks import Bools, Floats, Ints
 from causalrl.kernels.jit import compiled, parallel
 
 _RANK = 1e-11
+_CONSTANT = 1e-12
+"""A column with a smaller standard deviation is constant, up to rounding; over all the data its deviation is 1."""
 
 
 @compiled
-def ridge_penalties(design: Floats, weights: Floats, ridge: float) -> Floats:
-    """(d,) ridge W v_f; the intercept, whose variance is 0, has none."""
-    mean, out, total = np.zeros(design.shape[1]), np.zeros(design.shape[1]), 0.0
-    if ridge == 0.0:
-        return out
-    for j in range(len(weights)):
-        total += weights[j]
+def column_moments(design: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Weighted means and standard deviations (d,) of the columns; 0 and 1 for the intercept, and 1 for a constant column."""
+    total = weights.sum()
+    means, deviations = np.zeros(design.shape[1]), np.ones(design.shape[1])
+    if total > 0.0:
         for f in range(1, design.shape[1]):
-            mean[f] += weights[j] * design[j, f]
-    mean /= total
-    for j in range(len(weights)):
-        for f in range(1, design.shape[1]):
-            out[f] += weights[j] * (design[j, f] - mean[f]) ** 2
-    return ridge * out
+            for j in range(len(weights)):
+                means[f] += weights[j] * design[j, f] / total
+            square = 0.0
+            for j in range(len(weights)):
+                square += weights[j] * (design[j, f] - means[f]) ** 2
+            deviation = np.sqrt(square / total)
+            deviations[f] = deviation if deviation > _CONSTANT else 1.0
+    return means, deviations
+
+
+@compiled
+def standardization(design: Floats, weights: Floats) -> Floats:
+    """(d, d) matrix that takes a row of the design to the standardised features; its transpose takes coefficients back."""
+    means, deviations = column_moments(design, weights)
+    out = np.diag(1.0 / deviations)
+    out[1:, 0] = -means[1:] / deviations[1:]
+    return out
 
 
 @compiled
@@ -40,6 +53,7 @@ def action_inverse_grams(design: Floats, actions: Ints, weights: Floats, n_actio
     Column 0 is the intercept; centred it vanishes, so that the smallest coefficients are sought among the others only and a
     shifted target shifts the intercept alone.
     """
+    _, deviations = column_moments(design, weights)
     d = design.shape[1]
     means, grams, total = np.zeros((n_actions, d)), np.zeros((n_actions, d, d)), np.zeros(n_actions)
     for j in range(len(actions)):
@@ -55,11 +69,15 @@ def action_inverse_grams(design: Floats, actions: Ints, weights: Floats, n_actio
             for f in range(d):
                 for g in range(d):
                     grams[a, f, g] += weights[j] * (design[j, f] - means[a, f]) * (design[j, g] - means[a, g])
-    penalties = ridge_penalties(design, weights, ridge)
+    units, penalty = np.outer(deviations, deviations), ridge * weights.sum()
     for a in range(n_actions):
-        for f in range(d):
-            grams[a, f, f] += penalties[f]
-        grams[a] = np.linalg.pinv(grams[a], _RANK)
+        grams[a] /= units
+        for f in range(1, d):
+            if grams[a, f, f] <= total[a] * _CONSTANT**2:
+                grams[a, f, :] = 0.0
+                grams[a, :, f] = 0.0
+            grams[a, f, f] += penalty
+        grams[a] = np.linalg.pinv(grams[a], _RANK) / units
     return grams, means
 
 
@@ -181,13 +199,15 @@ def stationary_linear_q(
                             return np.full((n_actions, d), np.nan)
                         for g in range(d):
                             system[start + f, a * d + g] -= x * discount * next_policy[point, a] * next_design[point, g]
-    penalties = ridge_penalties(design, weights * known, ridge)
+    change, penalty = np.kron(np.eye(n_actions), standardization(design, weights * known)), ridge * np.sum(weights * known)
+    system, moments = change @ system @ change.T, change @ moments
     for k in range(size):
-        system[k, k] += penalties[k % d]
+        if k % d > 0:
+            system[k, k] += penalty
     solution = np.linalg.pinv(system, _RANK) @ moments
     if np.abs(system @ solution - moments).max() > 1e-7 * np.abs(moments).max():
         return np.full((n_actions, d), np.nan)
-    out = solution.reshape(n_actions, d)
+    out = (change.T @ solution).reshape(n_actions, d)
     for a in range(n_actions):
         if logged[a] == 0.0:
             out[a] = np.nan
