@@ -7,6 +7,9 @@ import numpy as np
 from causalrl.checks import Floats, Ints
 from causalrl.kernels.jit import compiled
 
+_SATURATED = 500.0
+"""Beyond this linear predictor (odds of e^500) a fit has diverged, and p (1 - p) soon leaves the range of floats."""
+
 
 @compiled
 def softmax_rows(design: Floats, coefficients: Floats) -> Floats:
@@ -86,7 +89,8 @@ def newton_logit(
     """Coefficients (K - 1, d), the last change of the linear predictor, and the iterations made.
 
     Newton steps, halved while they lower the likelihood, until no linear predictor moves by more than `tolerance`; under
-    separation the predictor keeps moving and the caller sees it. The design must have full column rank.
+    separation the predictor keeps moving and the caller sees it; beyond all bounds the last change is infinite. The design must
+    have full column rank.
     """
     m, d = design.shape
     coefficients = np.zeros((n_classes - 1, d))
@@ -112,6 +116,8 @@ def newton_logit(
             if candidate >= likelihood - 1e-12 * abs(likelihood):
                 break
             scale *= 0.5
+        if not np.abs(design @ proposal.T).max() <= _SATURATED:
+            return coefficients, np.inf, iteration + 1
         coefficients = proposal
         likelihood = candidate
         if change < tolerance:

@@ -111,7 +111,7 @@ def logit_propensities(
             continue
         design, classes = basis[rows[:used]], code[actions[rows[:used]]]
         coefficients, change, _ = newton_logit(design, classes, row_weights[:used], n_classes, max_iterations, tolerance)
-        if change > 1e-3 and largest_predictor(design, coefficients) > diverged:
+        if np.isinf(change) or (change > 1e-3 and largest_predictor(design, coefficients) > diverged):
             continue
         for i in range(len(weights)):
             if weights[i] > 0.0 and folds[i] == fold:

@@ -62,7 +62,7 @@ class Logit:
             np.ascontiguousarray(basis[used]), coded, weights[used], len(classes), _MAX_ITERATIONS, _TOLERANCE
         )
         predictor = float(np.abs(basis[used] @ coefficients.T).max())
-        if predictor > _DIVERGED and change > 1e-3:
+        if (predictor > _DIVERGED and change > 1e-3) or np.isinf(change):
             raise SeparationError(
                 f"behavior: the logit's likelihood has no maximum, since {design.culprit(coefficients)} separates the actions "
                 f"perfectly (linear predictor {predictor:.0f} and growing). Drop or coarsen it, or pass a penalised classifier."
