@@ -151,6 +151,23 @@ def test_only_a_plain_mean_of_independent_moments_has_such_a_bound(bound: Any) -
             estimate.interval(method=bound)
 
 
+def test_a_range_of_returns_bounds_weighted_returns_only() -> None:
+    """A Q of 10 lies outside [0, 1] though every return lies inside: no range of the returns bounds what is made of it."""
+    data, goal = weighted(), crl.PolicyValue(crl.Always(1), horizon=1)
+    q, ratio = crl.KnownQ([[10.0, 10.0]]), crl.KnownRatio([[0.0, 2.0]])
+    for estimator in (crl.DirectMethod(q), crl.DR(q=q), crl.MIS(ratio=ratio), crl.DRL(q=q, ratio=ratio)):
+        estimate = estimator.estimate(data, goal)
+        for bound in (crl.Hoeffding(-99, 99), crl.EmpiricalBernstein(-99, 99)):
+            with pytest.raises(IntervalError, match=r"holds for .*OnPolicyMean"):
+                estimate.interval(method=bound)
+        if not isinstance(estimator, crl.DR):  # the start value and the rest are two moments
+            assert tuple(estimate.interval(method=crl.StudentT())) == tuple(estimate.interval(method=crl.Wald()))
+    for estimator in (crl.OnPolicyMean(), crl.IS(), crl.PDIS(), crl.IS(truncate=3.0)):
+        first, second = (estimator.estimate(weighted(seed=seed), goal) for seed in (0, 1))
+        bound = crl.Hoeffding(0, 1, max_weight=4)
+        assert half(crl.Estimate.merge(first, second).interval(method=bound)) < half(first.interval(method=bound))
+
+
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_trajectories_duplicated_within_their_cluster_tell_nothing(bound: Any) -> None:
     """Trap D7."""

@@ -32,6 +32,7 @@ class Score:
         notes: warnings.
         fixed: no nuisance was learned from the data.
         refit: re-learns the value in a kernel; None is `Refitted`.
+        weighted_returns: every moment is a return, or one times weights, so that a range of the returns bounds it.
     """
 
     functional: Functional
@@ -40,6 +41,7 @@ class Score:
     notes: list[Note] = field(default_factory=list)
     fixed: bool = True
     refit: Refit | None = None
+    weighted_returns: bool = False
 
 
 def label(recipe: Any) -> str:
@@ -175,7 +177,8 @@ def estimate_from_score(estimator: Estimator, nuisances: Nuisances, goal: Policy
             f"weights: {estimator} is {value}, beyond the largest float. Use a self-normalised one (WIS, WDR)."
         )
     refit = score.refit or Refitted(nuisances, partial(estimator.point, goal=goal))
-    evidence = Evidence(value, nuisances.data.clusters, score.functional, score.moments, refit)
+    smooth = score.functional, score.moments
+    evidence = Evidence(value, nuisances.data.clusters, *smooth, refit, weighted_returns=score.weighted_returns)
     diagnostics = diagnostics_record(score.notes, **score.diagnostics)
     return Estimate(value, str(estimator), goal_label(goal), diagnostics, evidence, nuisances.data.fingerprint, score.fixed)
 

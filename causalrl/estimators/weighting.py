@@ -66,7 +66,8 @@ class ImportanceEstimator(Estimator):
 
     def _from_records(self, nuisances: Nuisances, ratios: Ratios, records: Records, normalized: bool) -> Score:
         score = importance_score(ratios, records, normalized=normalized)
-        return replace(score, refit=compiled_refit(nuisances, ratios, records, normalized, self.folds))
+        refit = compiled_refit(nuisances, ratios, records, normalized, self.folds)
+        return replace(score, refit=refit, weighted_returns=not normalized)
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,5 @@ class OnPolicyMean(IgnoresPolicy, Estimator):
     def _score(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
         steps = nuisances.steps(goal.horizon)
         steps.require_complete(str(self))
-        return Score(
-            Sum(), discounted_returns(steps.rewards, steps.offsets, goal.discount)[:, None], {"ess": float(steps.data.n)}
-        )
+        returns = discounted_returns(steps.rewards, steps.offsets, goal.discount)[:, None]
+        return Score(Sum(), returns, {"ess": float(steps.data.n)}, weighted_returns=True)

@@ -63,7 +63,8 @@ def merge(a: Evidence, b: Evidence) -> Evidence:
     functional, of_left, of_right = left.aligned(right)
     moments = np.vstack([of_left.of(m_left), of_right.of(m_right)])
     clusters = np.concatenate([a.clusters, b.clusters + a.n_clusters])
-    return Evidence(_plain(functional.value(moments.mean(axis=0))), clusters, functional, moments)
+    value, bounded = _plain(functional.value(moments.mean(axis=0))), a.weighted_returns and b.weighted_returns
+    return Evidence(value, clusters, functional, moments, weighted_returns=bounded)
 
 
 def _plain(value: Any) -> float | Floats:

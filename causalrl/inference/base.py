@@ -65,6 +65,7 @@ class Evidence:
         functional, moments: the estimate as a smooth function of the means of moments (n, p), where it is one.
         refit: re-learns the whole estimate under resampling counts, where that is possible.
         default: the interval method where none is asked for; None is Wald for moments, and elsewhere one has to be asked for.
+        weighted_returns: every moment is a return, or one times weights; lost in arithmetic.
     """
 
     value: float | Floats
@@ -73,6 +74,7 @@ class Evidence:
     moments: Floats | None = None
     refit: Refit | None = None
     default: IntervalMethod | None = None
+    weighted_returns: bool = False
     _refits: dict[tuple[int, int], Floats] = field(default_factory=dict)
     _means: dict[tuple[Weights, int, int], tuple[Floats, Floats]] = field(default_factory=dict)
 

@@ -1,7 +1,8 @@
 """Bounds for a mean of independent, bounded moments, whose range the user states; valid at every sample size.
 
 A range taken from the data is always too narrow, and is 0 for constant returns: none is ever computed here. With a range
-[low, high] of the returns and a largest weight W, a weighted return lies in [min(0, W low), max(0, W high)].
+[low, high] of the returns and a largest weight W, a weighted return lies in [min(0, W low), max(0, W high)]. With truncated
+weights it is the mean of the truncated moments that is bounded, and not their bias.
 """
 
 from __future__ import annotations
@@ -66,7 +67,14 @@ class Ranged(MeanBound):
         return min(0.0, self.max_weight * self.low), max(0.0, self.max_weight * self.high)
 
     def limits(self, evidence: Evidence, level: float) -> tuple[float | Floats, float | Floats]:
-        self._check_moments(plain_moment(evidence, type(self).__name__))
+        moments = plain_moment(evidence, type(self).__name__)
+        if not evidence.weighted_returns:
+            raise IntervalError(
+                f"method: {type(self).__name__} holds for OnPolicyMean, IS and PDIS, and unnormalised IPW, whose moments "
+                "are returns or weighted returns: a range of the returns does not bound those of this estimate (a known Q or "
+                "ratio, a shifted or scaled value). Use StudentT(), Wald() or BCaBootstrap(2000)."
+            )
+        self._check_moments(moments)
         return super().limits(evidence, level)
 
     def _check_moments(self, moments: Floats) -> None:

@@ -22,7 +22,9 @@ class MultiplierBootstrap(Resampling):
     t = sum_g xi_g psi_g / sqrt(G / (G - 1) (sum_g psi_g^2 - (sum_g xi_g psi_g)^2 / G)). Signs (Liu 1988; Davidson & Flachaire
     2008) rather than normal multipliers, for which c would be the normal quantile whatever the data: signs keep every
     psi_g^2, so that t has the tails of a studentised sum of these very influence values, and for symmetric ones the test that
-    it inverts is exact. For several estimates c is that of the largest |t| (Chernozhukov, Chetverikov & Kato 2013).
+    it inverts is exact. Random signs make the law of t symmetric whatever the data: a one-sided limit, that of the two-sided
+    interval at 2 level - 1, does not see that influence values are skewed. For one-sided limits of those prefer `BCaBootstrap` or
+    `StudentizedBootstrap`. For several estimates c is that of the largest |t| (Chernozhukov, Chetverikov & Kato 2013).
 
     Args:
         replicates, seed: see `Resampling`.
