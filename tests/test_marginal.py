@@ -392,6 +392,189 @@ def test_the_same_bits_whatever_runs_it() -> None:
     assert output_whatever_runs_it(program).count("\n") == 4
 
 
+# ----------------------------------------------------------------------------------- cut records, lost mass and rules of support
+
+
+def test_pooled_chains_lose_what_is_cut_by_time() -> None:
+    """Records cut from three steps on, before the horizon: d_t / b_t is exact, and a wrong Q before the cut does no harm."""
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(2), (2, 2))
+    behavior, target, start = np.array([[0.5, 0.5], [0.4, 0.6]]), np.array([[0.2, 0.8], [0.7, 0.3]]), np.array([0.8, 0.2])
+    rewards, horizon, kept = np.array([[0.0, 1.0], [2.0, 0.0]]), 8, np.array([1.0, 1.0, 0.6, 0.5, 0.0])
+    n = 40_000
+    length = np.ones(n, int)
+    for share in kept:
+        length += (rng.random(n) < share) & (length == length.max())
+    states, actions = np.empty((n, 6), int), np.empty((n, 5), int)
+    states[:, 0] = rng.random(n) < start[1]
+    for t in range(5):
+        actions[:, t] = rng.random(n) < behavior[states[:, t], 1]
+        states[:, t + 1] = rng.random(n) < p[states[:, t], actions[:, t], 1]
+    logged = np.arange(5) < length[:, None]
+    s, a = states[:, :5][logged], actions[logged]
+    data = crl.Trajectories.from_arrays(
+        s,
+        a,
+        rewards[s, a],
+        np.concatenate([[0], np.cumsum(length)]),
+        end=["truncated"] * n,
+        final_observations=states[np.arange(n), length],
+        behavior_probabilities=behavior[s],
+    )
+    goal = crl.PolicyValue(crl.TabularPolicy(target), horizon=horizon)
+    made = crl.DRL().fit(data).nuisances.ratios(goal.policy, None, None, horizon)
+    steps = made.target.steps
+    problem = RatioProblem(made.target, made.log_ratios, np.ones(len(steps)), 1.0, horizon, 0, made.behavior.logged)
+    state_ratio = POOLED.fit(problem).at(np.ones(len(steps), bool)) / np.exp(made.log_ratios)
+    wanted, uncut, under_way = start, start, 1.0
+    for t in range(5):
+        for x in range(2):
+            assert abs(state_ratio[(steps.time == t) & (s == x)][0] / (wanted[x] / (under_way * uncut[x])) - 1) < 0.03, (t, x)
+        wanted = np.einsum("s,sa,sax->x", wanted, target, p)
+        uncut = np.einsum("s,sa,sax->x", uncut, behavior, p)
+        under_way *= kept[t] if t > 1 else 1.0
+    q, v = np.zeros((horizon, 2, 2)), np.zeros(2)
+    for t in reversed(range(horizon)):
+        q[t] = rewards + p @ v
+        v = (target * q[t]).sum(axis=1)
+    wrong = q * np.where(np.arange(horizon) < 3, 0.5, 1.0)[:, None, None]
+    for ratio in (POOLED, BY_TIME):
+        estimate = crl.DRL(q=crl.KnownQ(wrong), ratio=ratio).estimate(data, goal)
+        assert abs(estimate.value - start @ v) < 4 * estimate.stderr < 0.1
+
+
+def test_mass_in_states_without_a_row_is_lost() -> None:
+    data = crl.Trajectories.from_arrays(
+        [0] * 12,
+        [0] * 12,
+        np.ones(12),
+        [0, 3, 6, 9, 12],
+        end=["truncated"] * 4,
+        final_observations=[2, 2, 0, 0],
+        behavior_probabilities=[1.0] * 12,
+        n_actions=1,
+        n_states=3,
+    )
+    estimate = crl.MIS(ratio=POOLED).estimate(data, crl.PolicyValue(crl.Always(0), horizon=3))
+    assert estimate.value == 3.0
+    close(estimate.diagnostics["lost_mass"], [0, 1 / 6, 1 / 6])
+    assert any("SupportWarning" in text for text in estimate.diagnostics["warnings"])
+    without_end = crl.MIS(ratio=POOLED).estimate(data, crl.PolicyValue(crl.Always(0), discount=0.9))
+    mass, lost = 4.0, 0.0  # in state 0, which 2 of 12 decisions leave for good
+    for _ in range(2_000):
+        mass, lost = 4 + 0.9 * mass * 10 / 12, 0.9 * mass * 2 / 12
+    close(without_end.value, mass / 4, 1e-9)
+    close(without_end.diagnostics["lost_mass"], [lost / (mass + lost)], 1e-9)
+
+
+def test_stationary_weights_need_no_support_at_each_time() -> None:
+    """At t = 1 nobody agrees with the target; its occupancy is known all the same."""
+    data = crl.Trajectories.from_arrays(
+        [0, 0, 0, 0, 0, 0],
+        [1, 0, 1, 0, 0, 1],
+        [2.0, 0.0, 2.0, 0.0, 0.0, 2.0],
+        [0, 3, 6],
+        end=["truncated"] * 2,
+        final_observations=[0, 0],
+        behavior_probabilities=[0.5] * 6,
+    )
+    goal = crl.PolicyValue(crl.Always(1), discount=0.5)
+    for estimator in (crl.MIS(ratio=POOLED), crl.DRL(folds=1), crl.MIS(ratio=crl.LinearRatio())):
+        estimate = estimator.estimate(data, goal)
+        close(estimate.value, 4.0, 1e-9)
+        assert not any("under way" in text for text in estimate.diagnostics["warnings"])
+    with pytest.raises(SupportError, match="all weights are zero under target"):
+        crl.MIS(ratio=POOLED).estimate(two_steps(0.5, [0] * 8), goal)
+
+
+def random_records(seed: int, n: int, states: int, actions: int) -> tuple[crl.Trajectories, np.ndarray]:
+    """Records that end at random, and a target policy far from the behaviour."""
+    rng = np.random.default_rng(seed)
+    p, behavior = rng.dirichlet(np.ones(states + 1), (states, actions)), rng.dirichlet(np.full(actions, 2.0), states)
+    s, a, offsets = [], [], [0]
+    for _ in range(n):
+        state = int(rng.integers(states))
+        for _ in range(5):
+            s.append(state)
+            a.append(int(rng.choice(actions, p=behavior[state])))
+            state = int(rng.choice(states + 1, p=p[state, a[-1]]))
+            if state == states:
+                break
+        offsets.append(len(s))
+    r = rng.normal(size=len(s))
+    data = crl.Trajectories.from_arrays(s, a, r, offsets, behavior_probabilities=behavior[s], n_actions=actions, n_states=states)
+    return data, rng.dirichlet(np.full(actions, 0.4), states)
+
+
+def test_linear_ratios_settle_where_the_table_does() -> None:
+    """Few records and large weights, where the linear system also has solutions of negative mass."""
+    for seed in range(60):
+        data, target = random_records(seed, 8, 4, 3)
+        goal = crl.PolicyValue(crl.TabularPolicy(target), discount=0.95)
+        try:
+            table = crl.MIS(ratio=POOLED).estimate(data, goal).value
+        except SupportError:
+            continue
+        close(crl.MIS(ratio=crl.LinearRatio()).estimate(data, goal).value, table, 1e-8)
+
+
+@pytest.mark.parametrize("horizon", [H, None])
+def test_refits_of_a_ridge_standardise_the_resample(horizon: int | None) -> None:
+    data = ragged_data(40, seed=3)
+    goal = crl.PolicyValue(TARGET, GAMMA, horizon)
+    estimator = crl.MIS(ratio=crl.LinearRatio(ridge=0.2))
+    fitted = estimator.fit(data, seed=2)
+    counts = np.random.default_rng(0).multinomial(40, np.full(40, 1 / 40), 5).astype(float)
+    naive = Refitted(fitted.nuisances, lambda nuisances: estimator.point(nuisances, goal))
+    close(fitted.estimate(goal).evidence.refit(counts), naive(counts), 1e-9)
+
+
+@pytest.mark.parametrize("ratio", [BY_TIME, POOLED, crl.LinearRatio()], ids=str)
+@pytest.mark.parametrize("horizon", [2, None])
+def test_refits_without_support_are_nan(ratio: Any, horizon: int | None) -> None:
+    """Of four records two agree with the target at t = 1; a resample of the others has no value."""
+    goal = crl.PolicyValue(crl.Always(1), 0.9, horizon)
+    data = two_steps(0.5, [1, 1, 1, 1, 1, 0, 1, 0])
+    estimator = crl.MIS(ratio=ratio)
+    fitted = estimator.fit(data)
+    counts = np.array([[1.0, 1, 1, 1], [0, 0, 2, 2], [0, 0, 4, 0], [2, 0, 2, 0]])
+    got = fitted.estimate(goal).evidence.refit(counts)
+    naive = Refitted(fitted.nuisances, lambda nuisances: estimator.point(nuisances, goal))(counts)
+    close(got, naive, 1e-9)
+    by_time = horizon is not None or ratio is BY_TIME
+    np.testing.assert_array_equal(np.isnan(got), [False, by_time, by_time, False])
+
+
+def test_refits_that_do_not_settle_are_nan() -> None:
+    """Undiscounted, a resample of one record whose process does not end."""
+    data = crl.Trajectories.from_arrays(
+        [0, 0, 0, 1],
+        [0, 1, 1, 1],
+        np.ones(4),
+        [0, 2, 4],
+        end=["truncated", "terminated"],
+        final_observations=[0, 0],
+        behavior_probabilities=[0.5] * 4,
+    )
+    goal = crl.PolicyValue(crl.TabularPolicy([[0.5, 0.5], [0.5, 0.5]]))
+    for ratio in (POOLED, crl.LinearRatio(lambda s: np.eye(2)[s])):
+        values = crl.MIS(ratio=ratio).estimate(data, goal).evidence.refit(np.array([[1.0, 1.0], [2.0, 0.0]]))
+        assert np.isfinite(values[0]), ratio
+        assert np.isnan(values[1]), ratio
+
+
+def test_refits_are_made_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = ragged_data(40, seed=3)
+    refit = crl.MIS(behavior=crl.Counts()).estimate(data, GOAL).evidence.refit
+    counts = np.random.default_rng(0).multinomial(40, np.full(40, 1 / 40), 11).astype(float)
+    whole = refit(counts)
+    sizes, block = [], CompiledValue._block
+    monkeypatch.setattr("causalrl.estimators.refits._ENTRIES", 1)
+    monkeypatch.setattr(CompiledValue, "_block", lambda self, part: sizes.append(len(part)) or block(self, part))
+    np.testing.assert_array_equal(refit(counts), whole)
+    assert sizes == [4, 4, 3]
+
+
 # -------------------------------------------------------------------------------------------------------------------- bad input
 
 

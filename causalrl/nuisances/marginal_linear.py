@@ -12,11 +12,13 @@ import numpy as np
 
 from causalrl.checks import Floats, Ints, number, optional_function
 from causalrl.errors import EstimandError
+from causalrl.kernels.linear import standardization
+from causalrl.kernels.refit_marginal import unsupported_time
 from causalrl.nuisances.features import Features, Standardized
 from causalrl.nuisances.ratio import DensityRatio, MarginalRefit, RatioProblem, RowRatio
 
 _TOLERANCE = 1e-12
-_MAX_ITERATIONS = 200
+_MAX_ITERATIONS = 20_000
 _RANK = 1e-11
 
 
@@ -26,11 +28,15 @@ class LinearRatio:
 
     sum_i x x' theta_{t+1}, over the steps at t + 1, is the sum over the steps at t of theta_t' x rho x(s_{t+1}), scaled so that
     the target's total probability is kept. Without a horizon one theta solves
-    [sum x x' - discount sum rho x(s') x'] theta = sum x(s_0). For one-hot x both are `TabularRatio`. A ratio may turn negative.
+    [sum x x' - discount sum rho x(s') x'] theta = sum x(s_0), the flow scaled likewise, by iteration from the start. For
+    one-hot x both are `TabularRatio`. A ratio may turn negative.
 
     Args:
         features: maps observations (M, ...) to x (M, d); None is the data's own features. An intercept is added.
         ridge: penalty on the coefficients of standardised features, as a share of the rows' total weight.
+
+    Raises:
+        EstimandError: from `estimate`, without a horizon, where the iteration does not settle.
 
     Example:
         >>> import causalrl as crl
@@ -77,71 +83,78 @@ class _System:
         return np.split(order, np.searchsorted(time[order], np.arange(1, int(time.max()) + 1)))
 
     def weights(self, weights: Floats, ratios: Floats) -> Floats:
-        """(M,) m under row weights (M,)."""
+        """(M,) m under row weights (M,), by which features are standardised."""
+        basis = standardization(self._x, weights).T
+        x, x_next = self._x @ basis, self._x_next @ basis
         if self.problem.horizon is None:
             self.problem.target.times(None)
-            return self._stationary(weights, ratios) * ratios
-        return self._by_time(weights, ratios) * ratios * self.problem.discount**self.problem.steps.time
+            return self._stationary(x, x_next, weights, ratios) * ratios
+        return self._by_time(x, x_next, weights, ratios) * ratios * self.problem.discount**self.problem.steps.time
 
-    def _gram(self, rows: Ints | slice, weights: Floats) -> Floats:
-        x, own = self._x[rows], weights[rows]
-        penalty = np.full(x.shape[1], self._ridge * own.sum())
+    def _gram(self, x: Floats, weights: Floats) -> Floats:
+        penalty = np.full(x.shape[1], self._ridge * weights.sum())
         penalty[0] = 0.0
-        return np.asarray((x * own[:, None]).T @ x + np.diag(penalty))
+        return np.asarray((x * weights[:, None]).T @ x + np.diag(penalty))
 
-    def _by_time(self, weights: Floats, ratios: Floats) -> Floats:
+    def _by_time(self, x: Floats, x_next: Floats, weights: Floats, ratios: Floats) -> Floats:
         state = np.empty(len(weights))
         state[self._times[0]] = 1.0
         for rows, following in zip(self._times, self._times[1:], strict=False):
             there = weights[rows] * state[rows]
-            flow = _scale(there, ratios[rows]) * there * ratios[rows]
-            state[following] = self._x[following] @ _solution(self._gram(following, weights), flow @ self._x_next[rows])
+            flow = there * ratios[rows]
+            flow *= _scale(there.sum(), flow.sum())
+            gram = self._gram(x[following], weights[following])
+            state[following] = x[following] @ np.linalg.lstsq(gram, flow @ x_next[rows], rcond=_RANK)[0]
         return state
 
-    def _stationary(self, weights: Floats, ratios: Floats) -> Floats:
-        steps = self.problem.steps
-        gram = self._gram(slice(None), weights)
-        moves = self.problem.discount * (self._x_next * (weights * ratios)[:, None]).T @ self._x
-        start = weights[steps.first] @ self._x[steps.first]
-        scale, change = 1.0, np.inf
-        for _ in range(_MAX_ITERATIONS):
-            system = gram - scale * moves
-            theta = _solution(system, start)
-            state = self._x @ theta
-            updated = _scale(weights * state, ratios)
-            scale, change = updated, abs(updated - scale)
-            if change <= _TOLERANCE:
-                break
-        if change > _TOLERANCE or np.abs(system @ theta - start).max() > 1e-8 * np.abs(start).max():
+    def _stationary(self, x: Floats, x_next: Floats, weights: Floats, ratios: Floats) -> Floats:
+        """The fixed point reached from the start, as for the table; in features that are orthonormal under the penalised rows."""
+        problem, flow = self.problem, weights * ratios
+        sizes, axes = np.linalg.eigh(self._gram(x, weights))
+        kept = sizes > _RANK * sizes[-1]
+        basis = axes[:, kept] / np.sqrt(sizes[kept])
+        x, x_next = x @ basis, x_next @ basis
+        first = problem.steps.first
+        start, moves = weights[first] @ x[first], problem.discount * (x_next * flow[:, None]).T @ x
+        there, leaving = weights @ x, flow @ x
+        theta: Floats = start
+        change = np.inf
+        with np.errstate(over="ignore", invalid="ignore"):
+            for _ in range(_MAX_ITERATIONS):
+                following = start + _scale(float(there @ theta), float(leaving @ theta)) * (moves @ theta)
+                change, theta = np.abs(following - theta).max() / np.abs(following).max(), following
+                if not change > _TOLERANCE:
+                    break
+        if not change <= _TOLERANCE:
             raise EstimandError(
-                "ratio: LinearRatio() has no stationary solution here: at discount 1 the process must end in the data. Pass a "
-                "horizon, or a discount below 1."
+                f"ratio: the occupancy of {problem.target.policy} by LinearRatio() still moves after {_MAX_ITERATIONS} steps: at "
+                f"discount {problem.discount} its process does not end in the data, or the features cannot follow it. Pass a "
+                "horizon, a smaller discount, a larger ridge or fewer features."
             )
-        return np.asarray(state)
+        return np.asarray(x @ theta)
 
 
-def _scale(mass: Floats, ratios: Floats) -> float:
+def _scale(mass: float, flow: float) -> float:
     """What keeps the total mass: see `conserving_scale`."""
-    flow = float(mass @ ratios)
-    return float(mass.sum()) / flow if flow != 0 else 1.0
-
-
-def _solution(system: Floats, right: Floats) -> Floats:
-    """The smallest solution."""
-    return np.asarray(np.linalg.lstsq(system, right, rcond=_RANK)[0])
+    return mass / flow if flow != 0 else 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class _Refit:
-    """Mean of sum m r under each row of trajectory weights."""
+    """Mean of sum m r under each row of trajectory weights; NaN where the resample has none."""
 
     system: _System
 
     def __call__(self, weights: Floats, propensities: Floats) -> Floats:
-        problem, out = self.system.problem, np.empty(len(weights))
-        for b, of_trajectory in enumerate(weights):
-            own = of_trajectory[problem.steps.trajectory]
-            logged = propensities[min(b, len(propensities) - 1)]
-            ratios = np.divide(problem.numerators, logged, out=np.zeros(len(own)), where=own > 0)
-            out[b] = np.sum(own * self.system.weights(own, ratios) * problem.steps.rewards) / of_trajectory.sum()
-        return out
+        return np.array([self._value(own, propensities[min(b, len(propensities) - 1)]) for b, own in enumerate(weights)])
+
+    def _value(self, of_trajectory: Floats, logged: Floats) -> float:
+        problem, steps = self.system.problem, self.system.problem.steps
+        own = of_trajectory[steps.trajectory]
+        ratios = np.divide(problem.numerators, logged, out=np.zeros(len(own)), where=own > 0)
+        try:
+            m = self.system.weights(own, ratios)
+        except EstimandError:
+            return np.nan
+        _, speaks = unsupported_time(m, own, steps.time, problem.horizon is not None, problem.discount)
+        return float(np.sum(own * m * steps.rewards) / of_trajectory.sum()) if speaks else np.nan
