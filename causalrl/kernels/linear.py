@@ -207,7 +207,8 @@ def stationary_linear_q(
     solution = np.linalg.pinv(system, _RANK) @ moments
     if np.abs(system @ solution - moments).max() > 1e-7 * np.abs(moments).max():
         return np.full((n_actions, d), np.nan)
-    out = (change.T @ solution).reshape(n_actions, d)
+    out = np.empty((n_actions, d))
+    out[:] = (change.T @ solution).reshape(n_actions, d)
     for a in range(n_actions):
         if logged[a] == 0.0:
             out[a] = np.nan
