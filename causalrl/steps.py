@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from causalrl.checks import Bools, Floats, Ints, array_of, first_bad
 from causalrl.errors import CensoringError, DataError, TruncationError
@@ -86,9 +86,9 @@ class Steps:
         self.time = np.arange(self.offsets[-1]) - self.offsets[:-1][self.trajectory]
         rows = self.rows
         self.taken: Ints | slice = rows if len(rows) < len(data.rewards) else slice(None)
-        self.observations, self.actions, self.rewards = (
-            values[self.taken] for values in (data.observations, data.actions, data.rewards)
-        )
+        self.observations: NDArray[Any] = data.observations[self.taken]
+        self.actions: NDArray[Any] = data.actions[self.taken]
+        self.rewards = data.rewards[self.taken]
         last = rows + 1 == data.offsets[1:][self.trajectory]
         self.continues = ~(last & (data.end[self.trajectory] == End.TERMINATED))
         unknown = last & self.continues & (data.final_observations is None)
