@@ -171,12 +171,14 @@ class DRL(Estimator):
         if model.needs_behavior and not _sequential(nuisances, goal):
             return DR(self.behavior, self.folds, q=self.q).score(nuisances, goal)
         weighting = marginal_weighting(nuisances, goal, model, self.behavior, self.folds, self.folds)
+        notes = weighting.notes()
         values = nuisances.values(self.q, weighting.target, goal.discount, self.folds)
-        differences = steps.rewards - values.q + goal.discount * values.v_next
-        moments = values.v[steps.first] + np.add.reduceat(weighting.m * differences, steps.first)
+        terms = steps.rewards - values.q
+        terms += goal.discount * values.v_next
+        terms *= weighting.m
+        moments = values.v[steps.first] + np.add.reduceat(terms, steps.first)
         folds = {"folds": (weighting.behavior_folds, values.folds)}
-        notes = weighting.notes() + values.notes
-        notes += in_sample(self.q, values.folds) + in_sample(model, weighting.weights.folds)
+        notes += values.notes + in_sample(self.q, values.folds) + in_sample(model, weighting.weights.folds)
         fixed = weighting.fixed(model) and self.q.known and not goal.policy.needs_behavior
         return Score(Sum(), moments[:, None], {**weighting.diagnostics, **values.diagnostics, **folds}, notes, fixed)
 
