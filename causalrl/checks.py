@@ -17,7 +17,7 @@ Bools = NDArray[np.bool_]
 
 PROBABILITY_TOLERANCE = 1e-6
 """How far a row of probabilities may be from summing to 1 (single-precision classifiers reach about 1e-7)."""
-LARGEST = 1e100
+LARGEST = 1e120
 """The largest entry of rewards and observations: sums of many, and their squares, are then still numbers."""
 _MOST_CODES = 10_000_000
 _MOST_COLUMNS = 10_000

@@ -508,7 +508,6 @@ def test_ihdp_units_are_fixed() -> None:
 FAR: list[tuple[str, PropensityDesign, float]] = [
     ("no probability", Kunzel(6), 2.0),
     ("no unit", Kunzel(6), 1.1),
-    ("no sine", NieWager("A"), 1e200),
 ]
 
 
