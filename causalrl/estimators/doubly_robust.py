@@ -38,17 +38,21 @@ class DoublyRobustEstimator(ImportanceEstimator):
         steps.require_successors(str(self))
         ratios = nuisances.ratios(goal.policy, self.behavior, self.folds, goal.horizon)
         values = nuisances.values(self.q, ratios.target, goal.discount, self.folds)
-        differences = goal.discount**steps.time * (steps.rewards - values.q + goal.discount * values.v_next)
-        records, start = Records.by_decision(ratios, differences, self.truncate), values.v[steps.first]
+        start, differences = values.v[steps.first], values.differences(steps.rewards, goal.discount)
+        fitted, folds, notes = values.diagnostics, values.folds, values.notes
+        del values  # before the moments are made
+        if goal.discount != 1:
+            differences *= goal.discount**steps.time
+        records = Records.by_decision(ratios, differences, self.truncate)
         score = importance_score(ratios, records, normalized=normalized, start=start, orthogonal=True)
         refit = compiled_refit(nuisances, ratios, records, normalized, self.folds, start, self.q, goal.discount)
         diagnostics: dict[str, Any] = {
             **score.diagnostics,
-            **values.diagnostics,
-            "folds": (len(ratios.behavior.folds), values.folds),
+            **fitted,
+            "folds": (len(ratios.behavior.folds), folds),
         }
-        notes = score.notes + values.notes
-        if values.folds == 1 and self.q.default_folds > 1:
+        notes = score.notes + notes
+        if folds == 1 and self.q.default_folds > 1:
             notes.append(Note(InSampleWarning, f"{label(self.q)} corrects the trajectories it learned from; use folds=5."))
         return Score(score.functional, score.moments, diagnostics, notes, score.fixed and self.q.known, refit)
 

@@ -173,8 +173,7 @@ class DRL(Estimator):
         weighting = marginal_weighting(nuisances, goal, model, self.behavior, self.folds, self.folds)
         notes = weighting.notes()
         values = nuisances.values(self.q, weighting.target, goal.discount, self.folds)
-        terms = steps.rewards - values.q
-        terms += goal.discount * values.v_next
+        terms = values.differences(steps.rewards, goal.discount)
         terms *= weighting.m
         moments = values.v[steps.first] + np.add.reduceat(terms, steps.first)
         folds = {"folds": (weighting.behavior_folds, values.folds)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -67,8 +67,8 @@ class FittedQ:
         early = np.flatnonzero(steps.cut_early)
         if len(early):
             v_next[steps.last[early]] = expected_value(self.q_final, target.at(*_finals(steps, early)))
-        residual = _residual(steps, q, v_next, discount, self.folds[0].weights)
-        return Values(q, v, v_next, self.notes, len(self.folds), self.trace, residual)
+        values = Values(q, v, v_next, self.notes, len(self.folds), self.trace, None)
+        return replace(values, residual=_residual(steps, values.differences(steps.rewards, discount), self.folds[0].weights))
 
     def _taken(self, target: Target) -> tuple[Floats, Floats]:
         steps, q = target.steps, np.empty(len(target.steps))
@@ -87,7 +87,8 @@ class FittedQ:
             else:
                 v[rows] = expected_value(table[place], target.at_rows(rows), rows)
         q, _ = self._taken(target)
-        return np.where(np.isnan(q) & (target.taken == 0), 0.0, q), v
+        q[np.isnan(q) & (target.taken == 0)] = 0.0
+        return q, v
 
 
 def _finals(steps: Steps, trajectories: Ints) -> tuple[Any, Ints]:
@@ -96,15 +97,13 @@ def _finals(steps: Steps, trajectories: Ints) -> tuple[Any, Ints]:
     return steps.next_observations[last], steps.time[last] + 1
 
 
-def _residual(steps: Steps, q: Floats, v_next: Floats, discount: float, weights: Floats) -> float | None:
+def _residual(steps: Steps, differences: Floats, weights: Floats) -> float | None:
     """Root mean square temporal difference over the steps whose successor is known, or lies beyond the horizon."""
     last = False if steps.horizon is None else steps.time == steps.horizon - 1
     used = steps.known | last
     if not used.any():
         return None
-    squares = steps.rewards - q
-    squares += discount * v_next
-    squares *= squares
+    squares = np.square(differences, out=differences)
     if not used.all():
         squares, weights = squares[used], weights[used]
     return float(np.sqrt(squares @ weights / weights.sum()))

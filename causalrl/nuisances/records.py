@@ -146,6 +146,12 @@ class Values:
     trace: tuple[float, ...]
     residual: float | None
 
+    def differences(self, rewards: Floats, discount: float) -> Floats:
+        """(M,) temporal differences r - Q + discount V'."""
+        out = rewards - self.q
+        out += self.v_next if discount == 1 else discount * self.v_next
+        return out
+
     @property
     def diagnostics(self) -> dict[str, Any]:
         """What is known about the fit of Q, by diagnostic key."""
