@@ -181,9 +181,13 @@ def _policies(goal: Estimand) -> list[Policy]:
 def _rows(
     nuisances: Nuisances, goal: Estimand, recipes: Mapping[str, Estimator], level: float, method: IntervalMethod | None
 ) -> list[dict[str, Any]]:
-    """One row an estimator; all intervals of one bootstrap come from one draw."""
-    rows, estimates = [], {}
-    for name, estimator in recipes.items():
+    """One row an estimator; all intervals of one bootstrap come from one draw.
+
+    Estimators with a value model go first: what they need for a moment is large, while little is held yet.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    estimates: dict[str, Estimate] = {}
+    for name, estimator in sorted(recipes.items(), key=lambda item: not hasattr(item[1], "q")):
         row: dict[str, Any] = dict.fromkeys(("value", "stderr", "low", "high", "ess", "max_weight"), np.nan)
         row |= {"estimator": name, "warnings": "", "failure": None}
         start = time.perf_counter()
@@ -193,7 +197,8 @@ def _rows(
             row["value"] = estimate.value
         except ValueError as error:
             row["failure"] = f"{type(error).__name__}: {error}"
-        rows.append(row | {"seconds": time.perf_counter() - start})
+        found[name] = row | {"seconds": time.perf_counter() - start}
+    rows = [found[name] for name in recipes]
     start = time.perf_counter()
     if method is not None:
         with suppress(IntervalError):  # raised again for each row that it concerns

@@ -53,7 +53,7 @@ class Cells:
     """
 
     first: Ints
-    index: Ints
+    index: NDArray[Any]
 
     def among(self, rows: Ints) -> tuple[Ints, Ints]:
         """The first of these steps (K,) in each cell that they meet, and the place (K,) of each step's cell in that list."""
@@ -128,7 +128,7 @@ class Steps:
             return Cells(np.arange(len(self)), np.arange(len(self)))
         code = self.time * self.data.n_states + self.observations
         _, first, index = np.unique(code, return_index=True, return_inverse=True)
-        return Cells(first, index)
+        return Cells(first, index.astype(np.int32))
 
     @property
     def first(self) -> Ints:

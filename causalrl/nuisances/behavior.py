@@ -162,7 +162,7 @@ class LoggedFit(BehaviorFit):
     def logged(self, steps: Steps, rows: Bools) -> Floats:
         if self._rows.ndim == 2:
             return super().logged(steps, rows)
-        values: Floats = self._rows[rows]
+        values: Floats = self._rows if rows.all() else self._rows[rows]
         return values
 
     def at(self, steps: Steps, rows: Bools) -> Floats:

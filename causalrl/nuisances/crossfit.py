@@ -20,7 +20,7 @@ from causalrl.kernels.rng import derive_seed
 from causalrl.nuisances.behavior import BehaviorFit, BehaviorLike, BehaviorModel, as_behavior
 from causalrl.nuisances.fitted_q import FittedQ
 from causalrl.nuisances.ratio import RatioModel, RatioProblem
-from causalrl.nuisances.records import FittedBehavior, Fold, MarginalWeights, Ratios, Values
+from causalrl.nuisances.records import FittedBehavior, Fold, MarginalWeights, Ratios, Values, log_ratios
 from causalrl.nuisances.value import Target, ValueModel, ValueProblem
 from causalrl.policies import Policy
 
@@ -105,8 +105,8 @@ class Nuisances:
     def _fit_behavior(self, model: BehaviorModel, count: int, horizon: int | None) -> FittedBehavior:
         steps, folds = self.steps(horizon), self.folds(count, horizon)
         fits = [model.fit(steps, fold.train, derive_seed(self.seed, "behavior", fold.index)) for fold in folds]
-        logged = np.empty(len(steps))
-        for fold, fit in zip(folds, fits, strict=True):
+        logged = fits[0].logged(steps, folds[0].test) if len(fits) == 1 else np.empty(len(steps))
+        for fold, fit in zip(folds, fits, strict=True) if len(fits) > 1 else ():
             logged[fold.test] = fit.logged(steps, fold.test)
         impossible = ~(logged > 0)
         if impossible.any():
@@ -150,16 +150,13 @@ class Nuisances:
     def _make_ratios(self, target: Target, fitted: FittedBehavior, notes: list[Note], made_of_behavior: bool) -> Ratios:
         steps = fitted.steps
         if isinstance(target.policy, BehaviorFit):
-            zeros = np.zeros(len(steps))
-            return Ratios(fitted, target, zeros, zeros, 0.0, notes, made_of_behavior)
-        with np.errstate(divide="ignore"):
-            log_ratios = np.log(target.taken) - np.log(fitted.logged)
+            return Ratios(fitted, target, np.zeros(len(steps)), 0.0, notes, made_of_behavior)
         mass = fitted.unsupported_mass(target)
         if mass:
             text = f"{share(mass)} of the probability of {target.policy} lies on actions that the behaviour policy never takes."
             notes = [*notes, Note(SupportWarning, text)]
-        log_weights = cumulative_log_weights(log_ratios, steps.offsets)
-        return Ratios(fitted, target, log_ratios, log_weights, mass, notes, made_of_behavior)
+        log_weights = cumulative_log_weights(log_ratios(target, fitted), steps.offsets)
+        return Ratios(fitted, target, log_weights, mass, notes, made_of_behavior)
 
     def values(self, model: ValueModel, target: Target, discount: float, folds: int | None) -> Values:
         """Q and V of the target along the steps; `folds` None is the model's default."""
@@ -187,12 +184,12 @@ class Nuisances:
             ratios: importance ratios, where the model needs them.
         """
         steps, count = target.steps, self._count(model, folds)
-        log_ratios, logged = (None, None) if ratios is None else (ratios.log_ratios, ratios.behavior.logged)
+        logs, logged = (None, None) if ratios is None else (ratios.log_ratios, ratios.behavior.logged)
         weights, lost = np.empty(len(steps)), list[Floats]()
         notes = _ends_note(steps, pooled=not getattr(model, "by_time", True))
         for fold in self.folds(count, steps.horizon):
             seed = derive_seed(self.seed, "ratio", fold.index)
-            problem = RatioProblem(target, log_ratios, fold.train, discount, steps.horizon, seed, logged)
+            problem = RatioProblem(target, logs, fold.train, discount, steps.horizon, seed, logged)
             fit = model.fit(problem)
             weights[fold.test] = fit.at(fold.test)
             lost += [] if fit.lost_mass is None else [fit.lost_mass]

@@ -116,17 +116,31 @@ class Ratios:
 
     Attributes:
         behavior: the fitted behaviour. target: the bound target. unsupported_mass: see `diagnostics`.
-        log_ratios, log_weights: (M,) of each step, and summed along the trajectory.
+        log_weights: (M,) log importance ratios summed along the trajectory.
         made_of_behavior: the target is defined through the behaviour policy, so that its numerator moves with the fit.
     """
 
     behavior: FittedBehavior
     target: Target
-    log_ratios: Floats
     log_weights: Floats
     unsupported_mass: float | None
     notes: list[Note]
     made_of_behavior: bool
+
+    @property
+    def log_ratios(self) -> Floats:
+        """(M,) of each step."""
+        return log_ratios(self.target, self.behavior)
+
+
+def log_ratios(target: Target, behavior: FittedBehavior) -> Floats:
+    """(M,) log importance ratio of each logged action; 0 where the target is the behaviour itself."""
+    if isinstance(target.policy, BehaviorFit):
+        return np.zeros(len(target.steps))
+    with np.errstate(divide="ignore"):
+        logs: Floats = np.log(target.taken)
+        logs -= np.log(behavior.logged)
+    return logs
 
 
 @dataclass(frozen=True, eq=False)

@@ -171,7 +171,7 @@ class _Logged(NamedTuple):
 
     order: Ints | slice
     slices: Ints
-    rows: tuple[Ints, Floats, Ints, Bools]
+    rows: tuple[NDArray[Any], Floats, NDArray[Any], Bools]
     edges: tuple[Ints, Ints]
     tolerance: float
 
@@ -186,10 +186,10 @@ class _Logged(NamedTuple):
         goes_on = (steps.continues & steps.known)[order]
         code = cells[goes_on] * states + steps.next_observations[order][goes_on]
         distinct, index = np.unique(code, return_inverse=True)
-        edge_of_row = np.full(len(cells), -1, np.int64)
+        edge_of_row = np.full(len(cells), -1, np.int32)
         edge_of_row[goes_on] = index
         tolerance = _TOLERANCE * float(np.abs(steps.rewards).max())
-        rows = cells, steps.rewards[order], edge_of_row, steps.known[order]
+        rows = cells.astype(np.int32), steps.rewards[order], edge_of_row, steps.known[order]
         return cls(order, slices, rows, (distinct // states, distinct % states), tolerance)
 
 
