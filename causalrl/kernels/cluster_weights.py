@@ -152,8 +152,9 @@ def _count_steps(draws: NDArray[np.int32], counts: NDArray[np.int32], length: in
     for g in range(length):
         if _largest(draws[g]) >= _STEPS[_COMMON]:
             for b in range(WIDTH):
-                for k in range(_COMMON, len(_STEPS)):
-                    out[g, b] += draws[g, b] >= _STEPS[k]
+                if draws[g, b] >= _STEPS[_COMMON]:
+                    for k in range(_COMMON, len(_STEPS)):
+                        out[g, b] += draws[g, b] >= _STEPS[k]
 
 
 @compiled

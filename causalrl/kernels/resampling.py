@@ -115,11 +115,12 @@ def _weighted_sums(kind: int, totals: tuple[Floats, ...], n_totals: int, replica
 @compiled
 def add_rows(weights: Floats, length: int, drawn: Floats) -> None:
     """drawn (WIDTH,) += weights[0] + ... + weights[length - 1]."""
-    fours = length // 4 * 4
-    for g in range(0, fours, 4):
+    eights = length // 8 * 8
+    for g in range(0, eights, 8):
         for b in range(WIDTH):
-            drawn[b] += (weights[g, b] + weights[g + 1, b]) + (weights[g + 2, b] + weights[g + 3, b])
-    for g in range(fours, length):
+            first = (weights[g, b] + weights[g + 1, b]) + (weights[g + 2, b] + weights[g + 3, b])
+            drawn[b] += first + ((weights[g + 4, b] + weights[g + 5, b]) + (weights[g + 6, b] + weights[g + 7, b]))
+    for g in range(eights, length):
         for b in range(WIDTH):
             drawn[b] += weights[g, b]
 
