@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 import causalrl as crl
-from benchmarks.speed_inference import B_MOMENTS, B_RATIO, B_REFIT, library_tasks, moments_task, ratio_tasks, refit_tasks
+from benchmarks.speed_inference import (
+    B_MOMENTS,
+    B_RATIO,
+    B_REFIT,
+    library_tasks,
+    memory_of_the_table,
+    moments_task,
+    ratio_tasks,
+    refit_tasks,
+)
 from benchmarks.timing import Target, Task, agree, at_least, measure, speed_table, within
 from causalrl.kernels.ragged import cumulative_log_weights
 from simulators import FactorWise, GumbelMax, ICUSepsis, SepsisSimulator, TabularMDP
@@ -228,7 +237,7 @@ def main() -> None:
     goal, logger = (crl.PolicyValue(policy, horizon=horizon) for policy in (target, behavior))
     crl.WIS().estimate(simulator.sample(10, behavior, horizon, seed=0), logger).interval(method=crl.PercentileBootstrap(2))
     data = simulator.sample(N, behavior, horizon, seed=0)
-    table, memory = moments_task(data, simulator, horizon)
+    table, memory = moments_task(data, simulator, horizon), memory_of_the_table(N, horizon)
     evidence = crl.WIS().estimate(data, goal).evidence
     intervals = [*ratio_tasks(evidence), *library_tasks(evidence), table]
     intervals += refit_tasks(simulator.sample(5_000, behavior, horizon, seed=0), goal)

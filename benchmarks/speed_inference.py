@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -83,18 +87,33 @@ def table_of(data: crl.Trajectories, simulator: SepsisSimulator, horizon: int) -
     return lambda: crl.evaluate(data, policies, estimators, horizon=horizon, method=method)
 
 
-def moments_task(data: crl.Trajectories, simulator: SepsisSimulator, horizon: int) -> tuple[Task, str]:
-    """The table of ten policies, timed once or twice, and what it needs beside the data."""
-    work, small = table_of(data, simulator, horizon), data.take(np.arange(200))
-    estimates = table_of(small, simulator, horizon)().estimates
+def moments_task(data: crl.Trajectories, simulator: SepsisSimulator, horizon: int) -> Task:
+    """The table of ten policies, timed once or twice."""
+    name, rows = f"{len(MOMENT_BASED)} estimators × 10 policies", float(10 * len(MOMENT_BASED))
+    return Task(name, table_of(data, simulator, horizon), None, rows, "intervals", within(20.0), quiet=1)
+
+
+def memory_of_the_table(n: int, horizon: int) -> str:
+    """What the table of ten policies needs beside the data.
+
+    In a process of its own, whose freed blocks above 1 MB go back to the system at once, so that what is resident is in use.
+    """
+    arguments = [sys.executable, "-m", "benchmarks.speed_inference", str(n), str(horizon)]
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000"}
+    return subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def measured_memory(n: int, horizon: int) -> str:
+    """The same, in this process."""
+    simulator = SepsisSimulator("v2")
+    data = simulator.sample(n, simulator.physician(0.3), horizon, seed=0)
+    estimates = table_of(data.take(np.arange(200)), simulator, horizon)().estimates
     size = sum(value.nbytes for value in vars(data).values() if isinstance(value, np.ndarray)) / 1e6
     width = sum(estimates[pair].moments.shape[1] for pair in estimates if pair[0] == "0.10")
-    moments, peak = width * data.n * 8 / 1e6, peak_extra_memory(work)
-    rows = float(10 * len(MOMENT_BASED))
-    task = Task(f"{len(MOMENT_BASED)} estimators × 10 policies", work, None, rows, "intervals", within(20.0), quiet=1)
+    moments, peak = width * data.n * 8 / 1e6, peak_extra_memory(table_of(data, simulator, horizon))
     seen = "not known here" if peak is None else f"{peak:.0f} MB"
     limit = f"data {size:.0f} MB, moments of one policy {moments:.0f} MB; asked: 3 × data + moments = {3 * size + moments:.0f} MB"
-    return task, f"Peak extra memory of the table of ten policies: {seen} ({limit})."
+    return f"Peak extra memory of the table of ten policies: {seen} ({limit})."
 
 
 def refit_tasks(data: crl.Trajectories, goal: crl.PolicyValue) -> list[Task]:
@@ -118,3 +137,8 @@ def refit_tasks(data: crl.Trajectories, goal: crl.PolicyValue) -> list[Task]:
         return Task(f"refits of {name}", work, None, float(B_REFIT), "refits", target, quiet=2)
 
     return [task(name, *recipe) for name, recipe in recipes.items()]
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    print(measured_memory(*map(int, sys.argv[1:])))
