@@ -80,6 +80,7 @@ def test_independent_estimates_need_the_quantile_of_sidak() -> None:
     assert bands.critical == pytest.approx(stats.norm.ppf(0.5 + 0.95 ** (1 / 20) / 2), rel=0.02)
 
 
+@pytest.mark.slow
 def test_bands_cover_jointly_where_intervals_do_not() -> None:
     """Ten correlated policies: all ten values at once within binomial error of .95."""
     rng = np.random.default_rng(4)

@@ -109,6 +109,7 @@ def test_files_carry_the_same_tables_and_their_origin(results: Results, out: Pat
     assert len(record["problems"]) == 3
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers(results: Results, tmp_path: Path) -> None:
     simulated, study = tiny()
     once = replace(simulated, problems=simulated.problems[1:2])

@@ -54,6 +54,7 @@ LEARNERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learner", LEARNERS)
 @pytest.mark.parametrize("calibrator", [None, CLIPPED], ids=["Platt", "isotonic"])
 @pytest.mark.parametrize("arms", [2, 3])

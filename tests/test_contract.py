@@ -302,6 +302,7 @@ def replicated(**changed: Any) -> crl.Replication:
     return crl.replicate(**{**arguments, **changed})
 
 
+@pytest.mark.slow
 def test_replicate_gives_the_same_numbers_in_any_number_of_processes(tmp_path: Path) -> None:
     one, two = replicated(), replicated(n_jobs=2)
     pd.testing.assert_frame_equal(without(one.rows), without(two.rows), check_exact=True)

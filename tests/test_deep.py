@@ -19,6 +19,8 @@ from causalrl.learning.deep import DeepLearner, TrainedNetwork
 from causalrl.nuisances.networks import load_d3rlpy, quiet
 from simulators import TabularMDP
 
+pytestmark = pytest.mark.slow  # PyTorch takes seconds to import
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("d3rlpy")
 d3rlpy = load_d3rlpy()

@@ -578,6 +578,7 @@ def test_sequential_influence_is_the_infinitesimal_jackknife(kind: str, learned:
 # ------------------------------------------------------------------------------------------------- trap B5's design
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::causalrl.errors.OverlapWarning")
 def test_stacked_standard_error_is_near_the_true_spread() -> None:
     """Trap B5: true sd .1475; propensities held fixed would say .2675."""

@@ -690,10 +690,12 @@ def one_thread() -> dict[str, list[str]]:
     return run_with(NUMBA_NUM_THREADS="1")
 
 
+@pytest.mark.slow
 def test_two_threads_give_the_same_bits(one_thread: dict[str, list[str]]) -> None:
     assert run_with(NUMBA_NUM_THREADS="2") == one_thread
 
 
+@pytest.mark.slow
 def test_without_the_compiler_the_numbers_are_the_same(one_thread: dict[str, list[str]]) -> None:
     interpreted = run_with(NUMBA_DISABLE_JIT="1", NUMBA_NUM_THREADS="1")
     assert interpreted.keys() == one_thread.keys()

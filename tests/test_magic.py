@@ -74,6 +74,7 @@ def resampled_returns(data: crl.Trajectories, replicates: int) -> np.ndarray:
     return np.array([naive_contributions(draw).sum(axis=0) for draw in draws])
 
 
+@pytest.mark.slow
 def test_the_blend_is_optimal_for_the_bootstrap_covariance_and_bias(data: crl.Trajectories) -> None:
     """Covariance and 90% interval by a naive bootstrap of trajectories: the blend's error is within 5% of the best one's."""
     recipe = crl.MAGIC(q=crl.KnownQ(Q), replicates=1000)

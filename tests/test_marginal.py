@@ -147,6 +147,7 @@ def test_stationary_ratios_solve_the_linear_system() -> None:
         assert abs(estimate.value - tiny_process().value(TARGET, discount=GAMMA)) < 4 * estimate.stderr
 
 
+@pytest.mark.slow
 def test_a_continuing_process_is_continued_from_its_final_observations() -> None:
     """Records cut after 15 steps: the discounted value of the whole process, which no cumulative weight reaches."""
     chain = crl.TabularPolicy([[0.5, 0.5], [0.5, 0.5], [1.0, 0.0]]), crl.TabularPolicy([[0.2, 0.8], [0.3, 0.7], [1.0, 0.0]])
@@ -380,6 +381,7 @@ def test_known_weights_are_means() -> None:
     close(halves[0].merge(halves[1]).stderr, estimate.stderr)
 
 
+@pytest.mark.slow
 def test_the_same_bits_whatever_runs_it() -> None:
     program = (
         "import warnings; warnings.simplefilter('ignore'); import causalrl as crl; from tests.test_marginal import *\n"

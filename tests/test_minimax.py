@@ -711,6 +711,7 @@ def nothing(states: np.ndarray) -> np.ndarray:
     return np.zeros((len(states), 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("horizon", [None, 4])
 def test_either_nuisance_may_be_wrong(horizon: int | None) -> None:
     """Cross-fitted DRL is right with weights or with a Q that see no state; with both it is off, as MWL and MQL are."""

@@ -16,6 +16,8 @@ from causalrl.nuisances.value import Target, ValueProblem
 from simulators import Chain, SepsisSimulator
 from tests.conftest import TARGET, ragged_data
 
+pytestmark = pytest.mark.slow  # PyTorch takes seconds to import
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("d3rlpy")
 

@@ -239,6 +239,7 @@ def test_what_overlap_cannot_carry_is_a_typed_warning(name: str, estimator: crl.
     assert name == "one trajectory" or caught
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::causalrl.errors.CausalRLWarning")
 def test_intervals_beyond_the_largest_float() -> None:
     estimate = crl.IS().estimate(few(1e-300), crl.PolicyValue(HALF, 1.0, 2))

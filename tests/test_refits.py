@@ -190,6 +190,7 @@ for estimator in (crl.IS(behavior=crl.Counts()), crl.WDR(behavior=crl.Counts(mem
 """
 
 
+@pytest.mark.slow
 def test_the_same_numbers_whatever_runs_them() -> None:
     output_whatever_runs_it(PROGRAM)
 

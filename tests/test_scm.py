@@ -208,6 +208,7 @@ def test_mechanisms_of_one_process_differ_and_agree_on_the_intervention() -> Non
         np.testing.assert_allclose(p[p > 0] @ law, q, atol=1e-12)
 
 
+@pytest.mark.slow
 @NOISES
 def test_mean_over_observed_outcomes_is_the_interventional_law(noise: Noise) -> None:
     simulator, rng = SepsisSimulator(), np.random.default_rng(4)

@@ -70,6 +70,7 @@ def test_admissible_actions() -> None:
     assert counts[~LIVE].tolist() == [25] * 3
 
 
+@pytest.mark.slow
 def test_mean_mode_takes_the_mean_of_the_admissible_rows(transitions: np.ndarray) -> None:
     for state, admissible in enumerate(icu().admissible[LIVE]):
         mean = transitions[state, admissible].mean(axis=0)

@@ -256,6 +256,7 @@ PATH = {"OIS": crl.IS(), "WIS": crl.WIS(), "RIS(1)": crl.RIS(1), "RIS(5)": crl.R
 PATH_ERRORS = {100: (7.7e-3, 3.8e-2, 2.4e-3, 0.48, 2.6e-2), 1000: (7.4e-4, 3.3e-3, 1.9e-4, 2.3e-3, 2.2e-3)}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::causalrl.errors.CausalRLWarning")
 @pytest.mark.parametrize("n", [100, 1000])
 def test_single_path_of_hanna(n: int) -> None:
