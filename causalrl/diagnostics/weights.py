@@ -12,6 +12,8 @@ FEW = 30
 """Below this effective sample size an estimate is flagged, where the data hold at least twice as many trajectories."""
 LARGE_SHARE = 0.2
 """Above this share of the total weight in one trajectory (and above two of n), an estimate is flagged."""
+NOTABLE_MASS = 0.01
+"""Above this share of the target's probability on decisions, or in states, that were never logged, an estimate is flagged."""
 HEAVY_TAIL = 0.7
 """Above this Pareto index the weighted mean converges too slowly to be trusted (Vehtari et al. 2024)."""
 

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import partial
 from inspect import isfunction
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from causalrl.checks import Floats
 from causalrl.data import Trajectories
 from causalrl.diagnostics.record import Note, diagnostics_record
-from causalrl.errors import CausalRLError, DataError, EstimandError, WeightOverflowError
+from causalrl.errors import CausalRLError, DataError, EstimandError, InSampleWarning, WeightOverflowError
 from causalrl.estimands import ATE, CATE, Estimand, EstimandLike, PolicyValue, as_estimand
 from causalrl.estimate import Estimate
 from causalrl.inference.base import Evidence, Refit
@@ -181,6 +181,20 @@ def estimate_from_score(estimator: Estimator, nuisances: Nuisances, goal: Policy
     evidence = Evidence(value, nuisances.data.clusters, *smooth, refit, weighted_returns=score.weighted_returns)
     diagnostics = diagnostics_record(score.notes, **score.diagnostics)
     return Estimate(value, str(estimator), goal_label(goal), diagnostics, evidence, nuisances.data.fingerprint, score.fixed)
+
+
+class CrossFits(Protocol):
+    """A learner that says in how many folds it is fitted when none are asked for."""
+
+    @property
+    def default_folds(self) -> int: ...
+
+
+def in_sample(learner: CrossFits, folds: int, does: str) -> list[Note]:
+    """A warning where a learner that is cross-fitted by default was not; `does` is what it does with the trajectories."""
+    if folds > 1 or learner.default_folds == 1:
+        return []
+    return [Note(InSampleWarning, f"{label(learner)} {does} the trajectories it learned from; use folds=5.")]
 
 
 def weighted_point(score: Score, weights: Floats | None) -> float:

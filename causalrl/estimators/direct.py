@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from causalrl.checks import Floats
 from causalrl.data import Trajectories
 from causalrl.diagnostics.record import Note, diagnostics_record, share
+from causalrl.diagnostics.weights import NOTABLE_MASS
 from causalrl.errors import EstimandError, SupportWarning
 from causalrl.estimands import CATE, PolicyValue
 from causalrl.estimate import Estimate
@@ -24,9 +25,6 @@ from causalrl.nuisances.records import Values
 from causalrl.nuisances.tabular import TabularQ
 from causalrl.nuisances.value import CompiledRefit, StartRefit, Target, ValueModel, ValueProblem
 from causalrl.policies import Uniform
-
-NOTABLE_MASS = 0.01
-"""Above this share of the target's probability on decisions never logged, a fitted Q is flagged as extrapolating."""
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from causalrl.checks import whole_number
-from causalrl.diagnostics.record import Note
-from causalrl.errors import EstimandError, InSampleWarning
+from causalrl.errors import EstimandError
 from causalrl.estimands import PolicyValue
-from causalrl.estimators.base import Score, label, weighted_point
+from causalrl.estimators.base import Score, in_sample, weighted_point
 from causalrl.estimators.importance import Records, importance_score
 from causalrl.estimators.refits import compiled_refit
 from causalrl.estimators.repeats import median_score
@@ -51,9 +50,7 @@ class DoublyRobustEstimator(ImportanceEstimator):
             **fitted,
             "folds": (len(ratios.behavior.folds), folds),
         }
-        notes = score.notes + notes
-        if folds == 1 and self.q.default_folds > 1:
-            notes.append(Note(InSampleWarning, f"{label(self.q)} corrects the trajectories it learned from; use folds=5."))
+        notes = score.notes + notes + in_sample(self.q, folds, "corrects")
         return Score(score.functional, score.moments, diagnostics, notes, score.fixed and self.q.known, refit)
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from causalrl.checks import Floats, Ints
 from causalrl.diagnostics.record import Note
 from causalrl.diagnostics.weights import largest_share, mean_note, overlap_notes, tail_index
-from causalrl.errors import EstimatedBehaviorWarning, InSampleWarning, OverlapWarning, SupportError, WeightOverflowError
-from causalrl.estimators.base import Score
+from causalrl.errors import EstimatedBehaviorWarning, OverlapWarning, SupportError, WeightOverflowError
+from causalrl.estimators.base import Score, in_sample
 from causalrl.inference.functionals import Combined, Functional, RatioSum, Sum
 from causalrl.inference.operations import ADD
 from causalrl.kernels.ragged import (
@@ -117,7 +117,8 @@ def importance_score(
             text = f"the interval treats the propensities of {ratios.behavior.model} as known. Use DR, Counts() or Logit()."
             notes.append(Note(EstimatedBehaviorWarning, text))
     diagnostics, overlap = _weight_diagnostics(ratios, records, log_scale)
-    return Score(functional, moments, diagnostics, notes + _in_sample(ratios) + overlap, ratios.behavior.model.known)
+    notes += in_sample(ratios.behavior.model, len(ratios.behavior.folds), "gives propensities for")
+    return Score(functional, moments, diagnostics, notes + overlap, ratios.behavior.model.known)
 
 
 def _check_scale(log_scale: Floats, normalized: bool, ratios: Ratios) -> None:
@@ -133,13 +134,6 @@ def _check_scale(log_scale: Floats, normalized: bool, ratios: Ratios) -> None:
             f"weights: the largest is exp({log_scale.max():.0f}), beyond the largest float. Use a self-normalised estimator "
             "(WIS, PDWIS, WDR)."
         )
-
-
-def _in_sample(ratios: Ratios) -> list[Note]:
-    model = ratios.behavior.model
-    if len(ratios.behavior.folds) > 1 or model.default_folds == 1:
-        return []
-    return [Note(InSampleWarning, f"{model} gives propensities for the trajectories it learned from; use folds=5.")]
 
 
 def _plain(records: Records, log_scale: Floats, leading: Floats) -> tuple[Functional, Floats, Callable[[], Floats]]:

@@ -11,13 +11,21 @@ from causalrl.data import Trajectories
 from causalrl.diagnostics.record import diagnostics_record
 from causalrl.estimands import PolicyValue
 from causalrl.estimate import Estimate
-from causalrl.estimators.base import Estimator, Refitted, Score, check_folds, estimate_from_score, goal_label, weighted_point
+from causalrl.estimators.base import (
+    Estimator,
+    Refitted,
+    Score,
+    check_folds,
+    estimate_from_score,
+    goal_label,
+    in_sample,
+    weighted_point,
+)
 from causalrl.estimators.doubly_robust import DR
 from causalrl.estimators.marginal_weights import (
     MarginalWeighting,
     check_ratio_model,
     compiled_value,
-    in_sample,
     marginal_weighting,
     same_at_all_times,
 )
@@ -177,7 +185,7 @@ class DRL(Estimator):
         terms *= weighting.m
         moments = values.v[steps.first] + np.add.reduceat(terms, steps.first)
         folds = {"folds": (weighting.behavior_folds, values.folds)}
-        notes += values.notes + in_sample(self.q, values.folds) + in_sample(model, weighting.weights.folds)
+        notes += values.notes + in_sample(self.q, values.folds, "serves") + in_sample(model, weighting.weights.folds, "serves")
         fixed = weighting.fixed(model) and self.q.known and not goal.policy.needs_behavior
         return Score(Sum(), moments[:, None], {**weighting.diagnostics, **values.diagnostics, **folds}, notes, fixed)
 

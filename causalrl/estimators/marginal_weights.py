@@ -10,18 +10,17 @@ import numpy as np
 
 from causalrl.checks import Floats
 from causalrl.diagnostics.record import Note, share
-from causalrl.diagnostics.weights import largest_share, overlap_notes
-from causalrl.errors import EstimandError, InSampleWarning, OverlapWarning, SupportError, SupportWarning, WeightOverflowError
+from causalrl.diagnostics.weights import NOTABLE_MASS, largest_share, overlap_notes
+from causalrl.errors import EstimandError, OverlapWarning, SupportError, SupportWarning, WeightOverflowError
 from causalrl.estimands import PolicyValue
-from causalrl.estimators.base import label
-from causalrl.estimators.direct import NOTABLE_MASS
+from causalrl.estimators.base import in_sample
 from causalrl.estimators.refits import in_blocks
 from causalrl.kernels.refit_marginal import unsupported_time
-from causalrl.nuisances.behavior import BehaviorLike, BehaviorModel, CompiledPropensities, PropensityRefit
+from causalrl.nuisances.behavior import BehaviorLike, CompiledPropensities, PropensityRefit
 from causalrl.nuisances.crossfit import Nuisances
 from causalrl.nuisances.ratio import MarginalRefit, RatioModel, RatioProblem, RefitsValue
 from causalrl.nuisances.records import MarginalWeights, Ratios
-from causalrl.nuisances.value import Target, ValueModel
+from causalrl.nuisances.value import Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +67,7 @@ class MarginalWeighting:
         notes = []
         if self.ratios is not None:
             behavior = self.ratios.behavior
-            notes = [*self.ratios.notes, *in_sample(behavior.model, len(behavior.folds))]
+            notes = [*self.ratios.notes, *in_sample(behavior.model, len(behavior.folds), "serves")]
         notes += self.weights.notes + overlap_notes(self.target.steps.data.n, values["ess"], values["largest_share"], None)
         if lost is not None and lost.max() > NOTABLE_MASS and not self.weights.notes:
             text = (
@@ -81,13 +80,6 @@ class MarginalWeighting:
             text = f"{when}; the estimate says nothing of what comes after."
             notes.append(Note(OverlapWarning, text))
         return notes
-
-
-def in_sample(learner: BehaviorModel | RatioModel | ValueModel, folds: int) -> list[Note]:
-    """A warning where a learner that is cross-fitted by default was not."""
-    if folds > 1 or learner.default_folds == 1:
-        return []
-    return [Note(InSampleWarning, f"{label(learner)} serves the trajectories it learned from; use folds=5.")]
 
 
 def same_at_all_times(model: RatioModel, horizon: int | None) -> bool:

@@ -85,9 +85,8 @@ class CompiledScore:
 
     @cached_property
     def _log_target(self) -> Floats:
-        steps = self.problem.steps
         with np.errstate(divide="ignore"):
-            logs: Floats = np.log(self.ratios.target.at_steps[np.arange(len(steps)), steps.actions])
+            logs: Floats = np.log(self.ratios.target.taken)
         return logs
 
     def __call__(self, counts: Floats) -> Floats:

@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 
 from causalrl.checks import Bools, Floats, Ints
 from causalrl.diagnostics.record import Note, share
+from causalrl.diagnostics.weights import NOTABLE_MASS
 from causalrl.errors import SupportError, SupportWarning
 from causalrl.nuisances.features import blocks
 from causalrl.nuisances.function_classes import ROWS_A_BLOCK, Basis, Support
 from causalrl.nuisances.minimax import AtRows, Minimax, cross_moment, least_violation
 from causalrl.nuisances.ratio import DensityRatio, RatioProblem
-
-_NOTABLE_MASS = 0.01
-"""Above this share of the target's decisions off the logged support a warning says so."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +247,7 @@ def _require_support(start: _Arrival) -> None:
 
 
 def _lost_note(lost: float) -> tuple[Note, ...]:
-    if lost <= _NOTABLE_MASS:
+    if lost <= NOTABLE_MASS:
         return ()
     text = f"{share(lost)} of the target's probability lies on decisions off the logged ones, whose weight counts as 0."
     return (Note(SupportWarning, text),)
