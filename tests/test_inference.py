@@ -168,12 +168,18 @@ def test_laws_of_the_weights() -> None:
             assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < bound
 
 
-def test_rare_poisson_counts_are_exact() -> None:
-    """The thresholds are the distribution function to 2^-32, up to P(N <= 11) = 1 - 8e-10."""
-    from causalrl.kernels.cluster_weights import _STEPS
+def test_poisson_counts_are_exact() -> None:
+    """What 16 bits decide and what a further hash decides add up to the law, and large counts come as often as they should."""
+    from causalrl.kernels.cluster_weights import _RARE, _STEPS
 
-    thresholds = (np.array(_STEPS, float) + 2**31) / 2**32
-    np.testing.assert_allclose(thresholds, stats.poisson(1).cdf(np.arange(12)), rtol=0, atol=2.0**-32)
+    decided = np.diff(np.array([-(2**15), *_STEPS], float)) / 2**16
+    left = (1 - decided.sum()) * np.diff([0.0, *_RARE, 1.0])
+    law = np.append(decided, np.zeros(len(left) - len(decided))) + left
+    np.testing.assert_allclose(law, stats.poisson(1).pmf(np.arange(len(law))), rtol=0, atol=2.0**-48)
+    drawn = np.concatenate([weights_of(int(Weights.POISSON), 10_007, 320, seed).ravel() for seed in range(4)])
+    for k in range(9):
+        share = stats.poisson(1).pmf(k)
+        assert abs((drawn == k).sum() - drawn.size * share) < 4.5 * math.sqrt(drawn.size * share), k
 
 
 # -------------------------------------------------------------------------------------------------------- interval methods

@@ -4,7 +4,7 @@ Replicate b's weights are hashes of (seed, b, cluster), so that every estimate m
 whatever the thread count and however the replicates are cut into blocks.
 
 - `MULTINOMIAL`: G draws of a cluster with replacement (Efron 1979).
-- `POISSON`: independent Poisson(1) counts (Hanley & MacGibbon 2006), exact to 2^-32 in the distribution function.
+- `POISSON`: independent Poisson(1) counts (Hanley & MacGibbon 2006), exact to 2^-48 in the distribution function.
 - `EXPONENTIAL`: independent Exp(1) weights, which after normalisation are Dirichlet(1, ..., 1) (Rubin 1981).
 - `SIGN`: independent signs, the multipliers of Liu (1988).
 """
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from causalrl.checks import Floats
 from causalrl.kernels.jit import compiled
-from causalrl.kernels.rng import bits, stream_key, uniform
+from causalrl.kernels.rng import bits, mix, stream_key, uniform
 
 Words: TypeAlias = NDArray[np.uint64]
 
@@ -43,15 +43,25 @@ class Weights(IntEnum):
     SIGN = 3
 
 
-def _poisson_steps() -> tuple[np.int32, ...]:
-    """P(N <= k), k = 0, ..., 11, as thresholds on 32 random bits read as a signed integer; above the last, rounded, is 1."""
-    masses = [math.exp(-1) / math.factorial(k) for k in range(12)]
-    return tuple(np.int32(round(2**32 * math.fsum(masses[: k + 1])) - 2**31) for k in range(12))
+_COMMON = 6
+"""Counts that 16 random bits decide; the share of their values that is left, 7 in 10,000, is decided by a further hash."""
+_TOGETHER = 4 * WIDTH
+"""Draws that are searched at once for such a value."""
 
 
-_STEPS = _poisson_steps()
-_COMMON = 5  # thresholds that every draw is compared with; N exceeds 5 once in 1,700 draws
-_LEAST = np.int32(-(2**31))
+def _poisson_steps() -> tuple[tuple[np.int16, ...], Floats]:
+    """Thresholds of Poisson(1), N <= k, on 16 bits read as a signed integer, and the distribution function of what they leave.
+
+    Count k < `_COMMON` gets floor(2^16 P(N = k)) of the values; the rest of its mass and the larger counts share the values left.
+    """
+    masses = [math.exp(-1) / math.factorial(k) for k in range(20)]
+    values = [int(2**16 * mass) for mass in masses[:_COMMON]]
+    left = [2**16 * mass - value for mass, value in zip(masses, values + [0] * 14, strict=True)]
+    steps = tuple(np.int16(sum(values[: k + 1]) - 2**15) for k in range(_COMMON))
+    return steps, np.array([math.fsum(left[: k + 1]) / math.fsum(left) for k in range(len(left) - 1)])
+
+
+_STEPS, _RARE = _poisson_steps()
 
 
 @compiled
@@ -74,8 +84,8 @@ def draw_counts(seed: int, replicate: int, n_clusters: int, counts: NDArray[np.u
 
 @compiled
 def block_keys(kind: int, seed: int, first: int) -> Words:
-    """Keys of the streams of a block: one for every replicate, or for every two (`POISSON`, where they share each hash)."""
-    shared = 2 if kind == Weights.POISSON else 1
+    """Keys of the streams of a block: one for every replicate, or for every four (`POISSON`, where they share each hash)."""
+    shared = 4 if kind == Weights.POISSON else 1
     keys = np.empty(WIDTH // shared, np.uint64)
     for i in range(len(keys)):
         keys[i] = stream_key(np.uint64(seed), np.uint64(first // shared + i))
@@ -106,15 +116,18 @@ def fill_weights(
     """Weights of the clusters start, ..., start + length - 1 into out[:length], an array of shape (CHUNK, WIDTH).
 
     Args:
-        words: (2, CHUNK, WIDTH / 2) scratch.
+        words: (CHUNK, WIDTH / 4) scratch.
     """
     if kind == Weights.MULTINOMIAL:
-        _spread_counts(counts.view(np.int32), start, length, words[0].view(np.int32), out.reshape(-1))
+        _spread_counts(counts.view(np.int32), start, length, words.reshape(-1)[: WIDTH // 2].view(np.int32), out.reshape(-1))
     elif kind == Weights.POISSON:
         for g in range(length):
             for i in range(len(keys)):
-                words[0, g, i] = bits(keys[i], np.uint64(start + g))
-        _count_steps(words[0].view(np.int32), words[1].view(np.int32), length, out)
+                words[g, i] = bits(keys[i], np.uint64(start + g))
+        draws, flat = words.view(np.int16).reshape(-1), out.reshape(-1)
+        _count_steps(draws)
+        _to_floats(draws, flat)
+        _count_rare(draws, keys, start, flat)
     elif kind == Weights.EXPONENTIAL:
         for g in range(length):
             for b in range(WIDTH):
@@ -127,10 +140,9 @@ def fill_weights(
 
 
 @compiled
-def _spread_counts(quads: NDArray[np.int32], start: int, length: int, words: NDArray[np.int32], flat: Floats) -> None:
+def _spread_counts(quads: NDArray[np.int32], start: int, length: int, word: NDArray[np.int32], flat: Floats) -> None:
     """Transpose counts, stored by replicate, four clusters (one word of memory) at a time."""
     for q in range((length + 3) // 4):
-        word = words[q]
         for b in range(WIDTH):
             word[b] = quads[b, start // 4 + q]
         _spread_quad(word.view(np.uint8), WIDTH, flat[4 * q * WIDTH : (4 * q + 4) * WIDTH])
@@ -146,31 +158,35 @@ def _spread_quad(four: NDArray[np.uint8], width: int, flat: Floats) -> None:
 
 
 @compiled
-def _count_steps(draws: NDArray[np.int32], counts: NDArray[np.int32], length: int, out: Floats) -> None:
-    """Poisson counts by inversion: how many thresholds a draw reaches; the rare ones are tried where a row has a large draw."""
-    _count_common_steps(draws[:length].reshape(-1), counts[:length].reshape(-1), out[:length].reshape(-1))
-    for g in range(length):
-        if _largest(draws[g]) >= _STEPS[_COMMON]:
-            for b in range(WIDTH):
-                if draws[g, b] >= _STEPS[_COMMON]:
-                    for k in range(_COMMON, len(_STEPS)):
-                        out[g, b] += draws[g, b] >= _STEPS[k]
-
-
-@compiled
-def _count_common_steps(draws: NDArray[np.int32], counts: NDArray[np.int32], out: Floats) -> None:
-    """Of the first `_COMMON` thresholds; integers of 32 bits in between keep eight of them in a vector."""
-    for i in range(len(draws)):
+def _count_steps(draws: NDArray[np.int16]) -> None:
+    """How many thresholds each draw reaches, in its place; integers of 16 bits keep sixteen of them in a vector."""
+    for i in range(CHUNK * WIDTH):
         u = draws[i]
-        few = np.int32(u >= _STEPS[0]) + np.int32(u >= _STEPS[1]) + np.int32(u >= _STEPS[2])
-        counts[i] = few + np.int32(u >= _STEPS[3]) + np.int32(u >= _STEPS[4])
-    for i in range(len(draws)):
-        out[i] = counts[i]
+        few = np.int16(u >= _STEPS[0]) + np.int16(u >= _STEPS[1]) + np.int16(u >= _STEPS[2])
+        draws[i] = few + np.int16(u >= _STEPS[3]) + np.int16(u >= _STEPS[4]) + np.int16(u >= _STEPS[5])
 
 
 @compiled
-def _largest(draws: NDArray[np.int32]) -> np.int32:
-    top = _LEAST
-    for i in range(len(draws)):
-        top = max(top, draws[i])
+def _to_floats(counts: NDArray[np.int16], flat: Floats) -> None:
+    for i in range(CHUNK * WIDTH):
+        flat[i] = counts[i]
+
+
+@compiled
+def _count_rare(counts: NDArray[np.int16], keys: Words, start: int, flat: Floats) -> None:
+    """Counts of the draws that reached all thresholds, by inversion of what 16 bits leave."""
+    for first in range(0, CHUNK * WIDTH, _TOGETHER):
+        if _largest(counts[first : first + _TOGETHER]) == _COMMON:
+            for i in range(first, first + _TOGETHER):
+                if counts[i] == _COMMON:
+                    cluster, b = start + i // WIDTH, i % WIDTH
+                    u = uniform(mix(keys[b // 4]), np.uint64(4 * cluster + b % 4))
+                    flat[i] = np.searchsorted(_RARE, u, "right")
+
+
+@compiled
+def _largest(counts: NDArray[np.int16]) -> np.int16:
+    top = np.int16(0)
+    for i in range(_TOGETHER):
+        top = max(top, counts[i])
     return top

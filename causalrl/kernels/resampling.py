@@ -65,7 +65,7 @@ def add_products(weights: Floats, rows: Floats, length: int, sums: Floats) -> No
 def weights_of(kind: int, n_clusters: int, replicates: int, seed: int) -> Floats:
     """(B, G) the weights themselves, for small problems and tests."""
     out = np.empty((replicates, n_clusters))
-    weights, words = np.empty((CHUNK, WIDTH)), np.empty((2, CHUNK, WIDTH // 2), np.uint64)
+    weights, words = np.empty((CHUNK, WIDTH)), np.zeros((CHUNK, WIDTH // 4), np.uint64)
     for first in range(0, replicates, WIDTH):
         keys, counts = block_keys(kind, seed, first), block_counts(kind, seed, first, n_clusters)
         for start in range(0, n_clusters, CHUNK):
@@ -98,7 +98,7 @@ def _weighted_sums(kind: int, totals: tuple[Floats, ...], n_totals: int, replica
     for block in numba.prange((replicates + WIDTH - 1) // WIDTH):
         first = block * WIDTH
         keys, counts = block_keys(kind, seed, first), block_counts(kind, seed, first, n_clusters)
-        weights, words = np.empty((CHUNK, WIDTH)), np.empty((2, CHUNK, WIDTH // 2), np.uint64)
+        weights, words = np.empty((CHUNK, WIDTH)), np.zeros((CHUNK, WIDTH // 4), np.uint64)
         sums, drawn = np.zeros((p, WIDTH)), np.zeros(WIDTH)
         for start in range(0, n_clusters, CHUNK):
             length = min(CHUNK, n_clusters - start)
@@ -158,7 +158,7 @@ def influence_squares(totals: Floats, sizes: Floats, means: Floats, gradients: F
     for block in numba.prange((replicates + WIDTH - 1) // WIDTH):
         first = block * WIDTH
         keys, counts = block_keys(kind, seed, first), block_counts(kind, seed, first, n_clusters)
-        weights, words = np.empty((CHUNK, WIDTH)), np.empty((2, CHUNK, WIDTH // 2), np.uint64)
+        weights, words = np.empty((CHUNK, WIDTH)), np.zeros((CHUNK, WIDTH // 4), np.uint64)
         width = min(WIDTH, replicates - first)
         at_means, at_gradients = np.zeros((p, WIDTH)), np.zeros((p, WIDTH))
         at_means[:, :width] = means[first : first + width].T
