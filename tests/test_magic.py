@@ -282,3 +282,20 @@ def test_a_blend_that_cancels_every_error_is_kept(seed: int) -> None:
     x = best_blend(root, bias)
     assert clusters == 2
     assert np.sum((root @ x) ** 2) + (bias @ x) ** 2 < 1e-16 * max((root**2).sum(axis=0) + bias**2)
+
+
+def test_resamples_without_weights_do_not_judge_the_model() -> None:
+    """Two of 40 agree with the target; a resample misses both with probability .95^40 = .129."""
+    actions = np.zeros(40, int)
+    actions[:2] = 1
+    rewards = np.linspace(0, 1, 40)
+    data = crl.Trajectories.from_arrays(
+        np.zeros(40, int), actions, rewards, np.arange(41), behavior_probabilities=np.full(40, 0.5), n_actions=2
+    )
+    recipe = crl.MAGIC(q=crl.KnownQ([[0.5, 0.5]]))
+    estimate = recipe.estimate(data, crl.Always(1))
+    (text,) = [text for text in estimate.diagnostics["warnings"] if "resamples" in text]
+    assert text.startswith("OverlapWarning")
+    empty = int(text.split(" of 200 resamples")[0].split()[-1])
+    assert abs(empty - 200 * 0.95**40) < 4 * np.sqrt(200 * 0.129 * 0.871)
+    assert rewards[:2].min() <= estimate.value <= 0.5

@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 
 from causalrl.checks import Floats, Ints, number, whole_number
-from causalrl.diagnostics.record import diagnostics_record
-from causalrl.errors import EstimandError, SupportError
+from causalrl.diagnostics.record import Note, diagnostics_record
+from causalrl.errors import EstimandError, OverlapWarning, SupportError
 from causalrl.estimands import PolicyValue
 from causalrl.estimate import Estimate
 from causalrl.estimators.base import Refitted, Score, goal_label
@@ -88,13 +88,20 @@ class MAGIC(DoublyRobustEstimator):
             self.replicates,
             derive_seed(nuisances.seed, "magic"),
         )
-        empty = int((_parts(resampled)[2] <= 0).any(axis=1).sum())
-        if empty:
+        exists = (_parts(resampled)[2] > 0).all(axis=1)
+        empty = self.replicates - int(exists.sum())
+        if empty == self.replicates:
             raise SupportError(
-                f"weights: all weights are zero at some time in {empty} of {self.replicates} resamples, whose WDR does not "
-                "exist, so that it cannot judge the model: too few trajectories agree with the target. Use WDR."
+                f"weights: all weights are zero at some time in each of {empty} resamples, so that WDR cannot judge the model: "
+                "too few trajectories agree with the target. Use WDR, or more replicates."
             )
-        wdr = step_returns(resampled)[:, -1]
+        if empty:
+            text = (
+                f"all weights are zero at some time in {empty} of {self.replicates} resamples, which have no WDR; the interval "
+                "that judges the model rests on the others."
+            )
+            score.notes.append(Note(OverlapWarning, text))
+        wdr = step_returns(resampled[exists])[:, -1]
         low, high = np.quantile(wdr, [(1 - self.level) / 2, (1 + self.level) / 2])
         bias = np.minimum(returns - low, 0) + np.maximum(returns - high, 0)
         blend = best_blend(_spread(moments, means, weights, clusters), bias)

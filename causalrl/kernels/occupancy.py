@@ -1,6 +1,6 @@
 """Where a target policy goes, relative to the log: ratios of state probabilities on a chain of cells learned from transitions.
 
-A cell is a state, or a state at one time. A ratio of -1 marks a cell that the weighted rows never reach.
+A cell is a state, or a state at one time. A ratio of -1 marks a cell that the weighted rows never, or hardly ever, reach.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ from causalrl.checks import Bools, Floats, Ints
 from causalrl.kernels.jit import compiled
 
 Cells: TypeAlias = NDArray[np.int32]
+
+LEAST_VISITS = 0.1
+"""Trajectories that a chain of pooled times must expect in a cell at a time, for their ratio there to be known: below, cells and
+times combine transitions that were never seen one after the other, and quotients of tiny numbers reach 1e6."""
 
 
 @compiled
@@ -130,6 +134,8 @@ def chain_ratios(
 ) -> tuple[Floats, Floats]:
     """(T, C) d_t / b_t of each cell, or (1, C) of cells at one time, and the share (T,) of d_t in cells without a row.
 
+    One layer for each time has ratios where b_t is above `LEAST_VISITS`.
+
     Both laws start alike and follow `transition_shares`; that of the behaviour loses what is cut, a share by time.
 
     Args:
@@ -167,7 +173,7 @@ def chain_ratios(
         wanted_mass, wanted_next = wanted_next, wanted_mass
         logged_mass, logged_next = logged_next, logged_mass
         for c in range(cell_slices[then], cell_slices[then + 1]):
-            if logged_mass[c] > 0.0:
+            if logged_mass[c] > (LEAST_VISITS if layers > 1 else 0.0):
                 out[min(t + 1, layers - 1), c] = wanted_mass[c] / logged_mass[c]
         lost[t + 1] = lost_share(wanted_mass, present, cell_slices[then], cell_slices[then + 1])
     return out, lost
@@ -223,8 +229,10 @@ def row_weights(
 
     Args:
         state: (T, C) or (1, C) ratios of the cells, -1 where unknown. powers: (T,) or (1,) of the discount, by time.
-        weights: (M,) of the rows in the fit; the lost share (T,) or (1,) is that of the flow into rows with weight 0.
+        weights: (M,) of the rows in the fit; the lost share (T,) or (1,) is that of the flow into rows with weight 0, or into
+            all where none has.
     """
+    in_sample = weights.min() > 0.0
     out, total, lost = np.empty(len(cells)), np.zeros(len(powers)), np.zeros(len(powers))
     arriving = 1.0
     for j in range(len(cells)):
@@ -232,7 +240,7 @@ def row_weights(
         ratio = state[min(time[j], len(state) - 1), cells[j]]
         if time[j] == 0:
             arriving = 1.0
-        if weights[j] == 0.0:
+        if in_sample or weights[j] == 0.0:
             total[bin] += arriving
             if ratio < 0.0:
                 lost[bin] += arriving

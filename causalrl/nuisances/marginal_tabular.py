@@ -36,7 +36,8 @@ class TabularRatio:
     Args:
         by_time: P and b_t from the frequencies at each t. Otherwise transitions of all times are pooled, b_t follows from them
             in the same way, and neither transitions nor behaviour policy may depend on time; that a record is cut before the
-            horizon may depend on time only, not on the state.
+            horizon may depend on time only, not on the state. Where that chain expects fewer than 0.1 of the trajectories, the
+            ratio counts as unknown: 0, and in `diagnostics["lost_mass"]`.
 
     Example:
         >>> import causalrl as crl
