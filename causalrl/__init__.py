@@ -8,7 +8,7 @@ _PUBLIC = {
     "data": ["End", "Trajectories"],
     "derived_policies": ["Mixture", "NaturalCourse", "Softened", "TiltedPropensity"],
     "policies": ["Always", "ClassifierPolicy", "Policy", "TabularPolicy", "Uniform"],
-    "estimands": ["ATE", "CATE", "Contrast", "PolicyValue"],
+    "estimands": ["ATC", "ATE", "ATM", "ATO", "ATT", "CATE", "Contrast", "PolicyValue"],
     "estimate": ["Estimate"],
     "inference.base": ["Interval"],
     "inference.wald": ["RefitWald", "Wald"],
@@ -74,7 +74,11 @@ if TYPE_CHECKING:
     from causalrl.derived_policies import NaturalCourse as NaturalCourse
     from causalrl.derived_policies import Softened as Softened
     from causalrl.derived_policies import TiltedPropensity as TiltedPropensity
+    from causalrl.estimands import ATC as ATC
     from causalrl.estimands import ATE as ATE
+    from causalrl.estimands import ATM as ATM
+    from causalrl.estimands import ATO as ATO
+    from causalrl.estimands import ATT as ATT
     from causalrl.estimands import CATE as CATE
     from causalrl.estimands import Contrast as Contrast
     from causalrl.estimands import PolicyValue as PolicyValue

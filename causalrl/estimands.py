@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, TypeAlias
@@ -9,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalrl.checks import check_finite
+from causalrl.checks import Floats, check_finite
 from causalrl.errors import EstimandError
 from causalrl.policies import Always, Policy, PolicyLike, as_policy
 
@@ -87,6 +88,95 @@ class ATE:
         return Contrast(Always(self.treated), Always(self.control), self.discount, self.horizon)
 
 
+@dataclass(frozen=True)
+class PopulationEffect(ABC):
+    """Base of the effects of one decision in a tilted population: E[h(e) tau(X)] / E[h(e)] with e = P(treated | X).
+
+    With more than two actions it is asked of those who took `treated` or `control`, and e is the probability among these two
+    (Li, Morgan & Zaslavsky 2018, "Balancing covariates via propensity score weighting", eq. 2).
+
+    Attributes:
+        treated, control: the two arms.
+    """
+
+    treated: int = 1
+    control: int = 0
+
+    @abstractmethod
+    def tilt(self, e: Floats) -> Floats:
+        """h(e)."""
+
+    @abstractmethod
+    def slope(self, e: Floats) -> Floats:
+        """h'(e)."""
+
+
+@dataclass(frozen=True)
+class ATT(PopulationEffect):
+    """Average effect of the treatment on the treated: h(e) = e.
+
+    Example:
+        >>> ATT().tilt(np.array([0.2]))
+        array([0.2])
+    """
+
+    def tilt(self, e: Floats) -> Floats:
+        return e
+
+    def slope(self, e: Floats) -> Floats:
+        return np.ones_like(e)
+
+
+@dataclass(frozen=True)
+class ATC(PopulationEffect):
+    """Average effect of the treatment on the controls: h(e) = 1 - e.
+
+    Example:
+        >>> ATC().tilt(np.array([0.2]))
+        array([0.8])
+    """
+
+    def tilt(self, e: Floats) -> Floats:
+        return 1 - e
+
+    def slope(self, e: Floats) -> Floats:
+        return -np.ones_like(e)
+
+
+@dataclass(frozen=True)
+class ATO(PopulationEffect):
+    """Average effect in the overlap population, h(e) = e (1 - e): those whom clinicians treat now one way, now the other.
+
+    Its weights, 1 - e for the treated and e for the controls, are bounded and balance every covariate of a logit exactly.
+
+    Example:
+        >>> ATO().tilt(np.array([0.5]))
+        array([0.25])
+    """
+
+    def tilt(self, e: Floats) -> Floats:
+        return e * (1 - e)
+
+    def slope(self, e: Floats) -> Floats:
+        return 1 - 2 * e
+
+
+@dataclass(frozen=True)
+class ATM(PopulationEffect):
+    """Average effect in the population that one-to-one matching leaves, h(e) = min(e, 1 - e) (Li & Greene 2013).
+
+    Example:
+        >>> ATM().tilt(np.array([0.25, 0.75]))
+        array([0.25, 0.25])
+    """
+
+    def tilt(self, e: Floats) -> Floats:
+        return np.minimum(e, 1 - e)
+
+    def slope(self, e: Floats) -> Floats:
+        return np.where(e < 0.5, 1.0, -1.0)
+
+
 @dataclass(frozen=True, eq=False)
 class CATE:
     """Conditional average treatment effect at the points `at` (k, d), or (k,) states.
@@ -119,13 +209,13 @@ class CATE:
         return f"CATE(at={len(self.at)} points, treated={self.treated}, control={self.control})"
 
 
-Estimand: TypeAlias = PolicyValue | Contrast | ATE | CATE
+Estimand: TypeAlias = PolicyValue | Contrast | ATE | PopulationEffect | CATE
 EstimandLike: TypeAlias = Estimand | PolicyLike
 
 
 def as_estimand(goal: EstimandLike, discount: float = 1.0, horizon: int | None = None) -> Estimand:
     """The estimand; a bare policy means its value."""
-    return goal if isinstance(goal, PolicyValue | Contrast | ATE | CATE) else PolicyValue(goal, discount, horizon)
+    return goal if isinstance(goal, Estimand) else PolicyValue(goal, discount, horizon)
 
 
 def _as_value(policy: PolicyLike | PolicyValue, discount: float, horizon: int | None) -> PolicyValue:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Real
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalrl.checks import Floats
-from causalrl.diagnostics.record import joint_diagnostics, merged_diagnostics
+from causalrl.diagnostics.record import Diagnostics, joint_diagnostics, merged_diagnostics
 from causalrl.errors import EstimandError, IntervalError, MismatchError
 from causalrl.inference.algebra import combine, merge, transform
 from causalrl.inference.base import Evidence, Interval, IntervalMethod, make_interval, make_stderr, show_number
@@ -46,12 +45,13 @@ class Estimate:
     """An estimate of one estimand from one data set.
 
     Attributes:
-        value: float, or (k,) for a CATE at k points.
+        value: float, or (k,) for a CATE at k points, subgroups, or coefficients; `estimate[j]` is one of them.
         estimator, estimand: what was used and asked, as text.
         diagnostics: read-only mapping with the keys of `causalrl.diagnostics.record.KEYS`.
         evidence: moments, influence values and refits: what intervals are computed from.
         fingerprint: hash of the data; arithmetic refuses operands from different data.
         fixed_nuisances: no nuisance was learned from the data, so that shards can be merged.
+        labels: names of the k values of a vector, where they have some; `estimate[name]` is one of them.
 
     Example:
         >>> import causalrl as crl
@@ -67,10 +67,11 @@ class Estimate:
     value: float | Floats
     estimator: str
     estimand: str
-    diagnostics: Mapping[str, Any]
+    diagnostics: Diagnostics
     evidence: Evidence
     fingerprint: str
     fixed_nuisances: bool = False
+    labels: tuple[str, ...] | None = None
 
     @property
     def n(self) -> int:
@@ -94,7 +95,8 @@ class Estimate:
         Raises:
             IntervalError: elsewhere, naming what to pass.
         """
-        if self.evidence.functional is not None and self.evidence.default is None:
+        smooth = self.evidence.functional is not None or self.evidence.linear is not None
+        if smooth and self.evidence.default is None:
             return Wald()
         if self.evidence.default is not None:
             return self.evidence.default
@@ -151,6 +153,24 @@ class Estimate:
         """One-sided confidence bound: the value is at most `high`, with `low` = -inf. See `lower_bound`."""
         two_sided = self.interval(_two_sided_level(level), method)
         return replace(two_sided, low=np.full_like(two_sided.low, -np.inf)[()], level=level)
+
+    def __getitem__(self, key: int | str) -> Estimate:
+        """One value of a vector, by place or label.
+
+        Raises:
+            EstimandError: for a scalar, or a key that is not there.
+        """
+        if np.ndim(self.value) == 0:
+            raise EstimandError(f"estimate[{key!r}]: the value is a single number.")
+        names, k = self.labels or (), len(np.asarray(self.value))
+        if key not in (names if isinstance(key, str) else range(-k, k)):
+            raise EstimandError(
+                f"estimate[{key!r}]: pass a place below {k}" + (f", or one of {', '.join(names)}." if names else ".")
+            )
+        j = names.index(key) if isinstance(key, str) else int(key) % k
+        label = f"{names[j]} of {self.estimand}" if names else f"{self.estimand}, value {j}"
+        evidence = self.evidence.item(j)
+        return replace(self, value=evidence.value, estimand=label, evidence=evidence, labels=None)
 
     def __add__(self, other: Estimate | float) -> Estimate:
         if isinstance(other, Estimate):
@@ -220,6 +240,7 @@ class Estimate:
             evidence,
             self.fingerprint,
             self.fixed_nuisances and other.fixed_nuisances,
+            self.labels,
         )
 
     def merge(self, *shards: Estimate) -> Estimate:
@@ -259,6 +280,8 @@ class Estimate:
             columns |= {"stderr": self.stderr, "low": interval.low, "high": interval.high}
         except IntervalError:
             columns |= {"stderr": np.nan, "low": np.nan, "high": np.nan}
+        if self.labels is not None:
+            columns["estimand"] = self.labels
         return pd.DataFrame({**columns, "n": self.n})
 
     def plot(self, ax: Axes | None = None) -> Axes:

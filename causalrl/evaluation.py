@@ -14,7 +14,7 @@ import numpy as np
 
 from causalrl.data import Trajectories
 from causalrl.errors import CausalRLError, DataError, EstimandError, IntervalError, MismatchError
-from causalrl.estimands import ATE, CATE, Contrast, Estimand, EstimandLike, PolicyValue, as_estimand
+from causalrl.estimands import ATE, CATE, Contrast, Estimand, EstimandLike, PolicyValue, PopulationEffect, as_estimand
 from causalrl.estimate import Estimate
 from causalrl.estimators.base import Estimator, FittedEstimator
 from causalrl.inference.base import IntervalMethod, check_level, check_method, make_stderr
@@ -267,7 +267,7 @@ def true_value(truth: Truth, name: str, goal: Estimand) -> float:
         raise DataError(f"truth: {truth!r} knows no values; pass a simulator, or a mapping from policy names to values.")
     if isinstance(goal, PolicyValue):
         return float(truth.value(goal.policy, horizon=goal.horizon, discount=goal.discount))
-    if isinstance(goal, CATE):
-        raise EstimandError("truth: a CATE has no single true value.")
+    if isinstance(goal, CATE | PopulationEffect):
+        raise EstimandError(f"truth: {goal} is no difference of policy values; pass a mapping from names to true values.")
     contrast = goal.contrast() if isinstance(goal, ATE) else goal
     return true_value(truth, name, contrast.policy) - true_value(truth, name, contrast.reference)

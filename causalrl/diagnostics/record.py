@@ -25,6 +25,8 @@ KEYS = (
     "bellman_residual",
     "convergence",
     "blend",
+    "smd_before",
+    "smd_after",
     "behavior",
     "folds",
     "warnings",
@@ -36,7 +38,9 @@ actions that the behaviour never takes. lost_mass: (T,) share of the target's pr
 density ratio is unknown and counts as 0. truncated: the bound that was asked for, the share of weights above it, and the
 share of the total weight that it removed. bellman_residual: root mean square temporal difference of Q at the logged steps,
 the noise of rewards and transitions included. convergence: tuple of the largest change of Q, or of the loss, in each
-iteration of its fit. blend: (T + 1,) weights of MAGIC on the model and on each j-step return. behavior: what gave the
+iteration of its fit. blend: (T + 1,) weights of MAGIC on the model and on each j-step return. smd_before,
+smd_after: (d,) standardised mean differences of the covariates between the two arms of an effect, before and after weighting;
+see `causalrl.diagnostics.balance`. behavior: what gave the
 propensities. folds: cross-fitting folds (behaviour, value). warnings: tuple of texts. None where undefined."""
 
 
@@ -66,6 +70,10 @@ class Diagnostics(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def updated(self, **values: Any) -> Diagnostics:
+        """The same with other values for some of the keys."""
+        return Diagnostics({**self._values, **values})
 
     def __repr__(self) -> str:
         return f"Diagnostics({self._values})"

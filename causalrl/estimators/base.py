@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from inspect import isfunction
 from typing import Any, Protocol
@@ -12,10 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from causalrl.checks import Floats
-from causalrl.data import Trajectories
+from causalrl.data import End, Trajectories
+from causalrl.diagnostics.balance import standardized_differences
 from causalrl.diagnostics.record import Note, diagnostics_record
 from causalrl.errors import CausalRLError, DataError, EstimandError, InSampleWarning, WeightOverflowError
-from causalrl.estimands import ATE, CATE, Estimand, EstimandLike, PolicyValue, as_estimand
+from causalrl.estimands import ATE, CATE, Contrast, Estimand, EstimandLike, PolicyValue, PopulationEffect, as_estimand
 from causalrl.estimate import Estimate
 from causalrl.inference.base import Evidence, Refit
 from causalrl.inference.functionals import Functional
@@ -86,12 +87,34 @@ class Estimator(ABC):
     def point(self, nuisances: Nuisances, goal: PolicyValue) -> float:
         """The value alone, under the resampling weights of the nuisances."""
 
+    def average_effect(self, nuisances: Nuisances, goal: PopulationEffect | ATE) -> Estimate:
+        """Estimate the average effect in a population, where the estimator can.
+
+        Args:
+            nuisances: of single decisions; for a `PopulationEffect` between two arms, coded 1 (treated) and 0.
+        """
+        raise EstimandError(f"{self}: gives no {goal}. Use AIPW(...) or IPW().")
+
+    def balancing_weights(self, nuisances: Nuisances, goal: PopulationEffect | ATE) -> Floats | None:
+        """(n,) weights with which the arms of an effect are compared (see `average_effect`); None where there are none."""
+        return None
+
     def effect(self, nuisances: Nuisances, goal: CATE) -> Estimate:
         """Estimate a conditional effect, where the estimator has one."""
         raise EstimandError(f"{self}: gives no CATE. Use SLearner(regressor) or TLearner(regressor).")
 
     def __str__(self) -> str:
         return label(self)
+
+
+class EffectEstimator(Estimator):
+    """Base of the estimators of effects that come from no policy values."""
+
+    def policy_value(self, nuisances: Nuisances, goal: PolicyValue) -> Estimate:
+        raise EstimandError(f"{self}: estimates effects, and no value of a policy. Use AIPW(...) or GFormula(...).")
+
+    def point(self, nuisances: Nuisances, goal: PolicyValue) -> float:
+        raise EstimandError(f"{self}: estimates effects, and no value of a policy. Use AIPW(...) or GFormula(...).")
 
 
 class IgnoresPolicy:
@@ -118,10 +141,35 @@ class FittedEstimator:
             return self._value(estimand)
         if isinstance(self.estimator, IgnoresPolicy):
             raise EstimandError(f"{self.estimator}: gives every policy the same value; its contrasts are 0.")
-        if isinstance(estimand, ATE):
-            require_arms(self.nuisances.data, estimand.treated, estimand.control)
-        contrast = estimand.contrast() if isinstance(estimand, ATE) else estimand
-        return self._value(contrast.policy) - self._value(contrast.reference)
+        if isinstance(estimand, Contrast):
+            return self._value(estimand.policy) - self._value(estimand.reference)
+        require_arms(self.nuisances.data, estimand.treated, estimand.control)
+        return self._effect(estimand)
+
+    def _effect(self, goal: ATE | PopulationEffect) -> Estimate:
+        """An average effect, with the balance of the covariates that its weights leave."""
+        if isinstance(goal, ATE) and not isinstance(self.estimator, EffectEstimator):
+            contrast, own = goal.contrast(), self.nuisances
+            estimate = self._value(contrast.policy) - self._value(contrast.reference)
+            return self._balanced(estimate, goal, own, goal.treated, goal.control)
+        require_single_stage(self.nuisances.data, goal)
+        if isinstance(goal, ATE):
+            own, treated, control = self.nuisances, goal.treated, goal.control
+        else:
+            own, treated, control = self.nuisances.pair(goal.treated, goal.control), 1, 0
+        return self._balanced(self.estimator.average_effect(own, goal), goal, own, treated, control)
+
+    def _balanced(
+        self, estimate: Estimate, goal: ATE | PopulationEffect, nuisances: Nuisances, treated: int, control: int
+    ) -> Estimate:
+        data = nuisances.data
+        arms = data.actions == treated, data.actions == control
+        if data.observations.ndim == 1 or (data.lengths > 1).any() or min(arm.sum() for arm in arms) < 2:
+            return estimate
+        weights = self.estimator.balancing_weights(nuisances, goal)
+        after = None if weights is None else standardized_differences(data.observations, *arms, weights)
+        before = standardized_differences(data.observations, *arms)
+        return replace(estimate, diagnostics=estimate.diagnostics.updated(smd_before=before, smd_after=after))
 
     def _value(self, goal: PolicyValue) -> Estimate:
         estimate = self.estimator.policy_value(self.nuisances, goal)
@@ -145,6 +193,16 @@ def require_arms(data: Trajectories, *arms: int) -> None:
     for arm in arms:
         if arm not in taken:
             raise EstimandError(f"arm {arm} never occurs, so that its outcome is unknown; the data have arms {taken.tolist()}.")
+
+
+def require_single_stage(data: Trajectories, goal: Any) -> None:
+    """Refuse an effect of one decision on sequences of them."""
+    if (data.lengths > 1).any() or (data.end != End.TERMINATED).any():
+        raise EstimandError(
+            f"{goal}: the data are sequential, and this is an effect of one decision. Ask a Contrast of two policies instead."
+        )
+    if data.n_actions == 0:
+        raise EstimandError(f"{goal}: the actions are continuous, and this effect compares two arms. Use MSM(...).")
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from causalrl.checks import Floats
-from causalrl.inference.base import Evidence, Refit
+from causalrl.inference.base import Evidence, Linearised, Refit
 from causalrl.inference.functionals import Combined, Transformed
 from causalrl.inference.operations import Operation, Transformation
 
@@ -41,7 +41,23 @@ def transform(evidence: Evidence, transformation: Transformation) -> Evidence:
         evidence.moments,
         None if evidence.refit is None else _TransformedRefit(transformation, evidence.refit),
         evidence.default,
+        linear=_transformed(evidence, transformation),
     )
+
+
+def _transformed(evidence: Evidence, transformation: Transformation) -> Linearised | None:
+    if evidence.linear is None:
+        return None
+    slope = transformation.derivative(np.asarray(evidence.value))
+    return Linearised(slope[:, None] * evidence.linear.design, evidence.linear.influence)
+
+
+def _joined(operation: Operation, a: Evidence, b: Evidence) -> Linearised | None:
+    if a.linear is None or b.linear is None:
+        return None
+    of_a, of_b = operation.partials(np.asarray(a.value), np.asarray(b.value))
+    design = np.hstack([of_a[:, None] * a.linear.design, of_b[:, None] * b.linear.design])
+    return Linearised(design, np.hstack([a.linear.influence, b.linear.influence]))
 
 
 def combine(operation: Operation, a: Evidence, b: Evidence) -> Evidence:
@@ -54,6 +70,7 @@ def combine(operation: Operation, a: Evidence, b: Evidence) -> Evidence:
         np.hstack([a.smooth()[1], b.smooth()[1]]) if smooth else None,
         None if a.refit is None or b.refit is None else _CombinedRefit(operation, a.refit, b.refit),
         None if b.default is None else a.default,
+        linear=_joined(operation, a, b),
     )
 
 

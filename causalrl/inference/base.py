@@ -12,7 +12,14 @@ import numpy as np
 
 from causalrl.checks import Floats, Ints
 from causalrl.errors import IntervalError
-from causalrl.inference.functionals import Functional, cluster_standard_error, cluster_totals, influence_values, require_clusters
+from causalrl.inference.functionals import (
+    Functional,
+    Sum,
+    cluster_standard_error,
+    cluster_totals,
+    influence_values,
+    require_clusters,
+)
 from causalrl.kernels.cluster_weights import Weights
 from causalrl.kernels.resampling import count_block, weighted_sums
 
@@ -56,6 +63,27 @@ class Interval:
 
 
 @dataclass(frozen=True, eq=False)
+class Linearised:
+    """A vector of k values that is, to first order, design (k, p) times the mean of influence values (n, p)."""
+
+    design: Floats
+    influence: Floats
+
+    def stderr(self, clusters: Ints) -> Floats:
+        """(k,) cluster-robust standard errors."""
+        totals = cluster_totals(self.influence - self.influence.mean(axis=0), clusters)
+        require_clusters(len(totals))
+        root = np.linalg.qr(totals, mode="r") if len(totals) > totals.shape[1] else totals
+        spread = np.sqrt(np.sum((root @ self.design.T) ** 2, axis=0) * len(totals) / (len(totals) - 1))
+        return np.asarray(spread / len(clusters))
+
+    def row(self, j: int) -> Floats:
+        """(n,) influence values of value j."""
+        values: Floats = self.influence @ self.design[j]
+        return values
+
+
+@dataclass(frozen=True, eq=False)
 class Evidence:
     """What an interval is computed from.
 
@@ -66,6 +94,7 @@ class Evidence:
         refit: re-learns the whole estimate under resampling counts, where that is possible.
         default: the interval method where none is asked for; None is Wald for moments, and elsewhere one has to be asked for.
         weighted_returns: every moment is a return, or one times weights; lost in arithmetic.
+        linear: of a vector, what its standard errors come from.
     """
 
     value: float | Floats
@@ -75,6 +104,7 @@ class Evidence:
     refit: Refit | None = None
     default: IntervalMethod | None = None
     weighted_returns: bool = False
+    linear: Linearised | None = None
     _refits: dict[tuple[int, int], Floats] = field(default_factory=dict)
     _means: dict[tuple[Weights, int, int], tuple[Floats, Floats]] = field(default_factory=dict)
 
@@ -127,12 +157,26 @@ class Evidence:
         """(G,) trajectories in each cluster."""
         return np.bincount(self.clusters).astype(np.float64)
 
+    def item(self, j: int) -> Evidence:
+        """Value j of a vector, by its influence values where there are any."""
+        value = float(np.asarray(self.value)[j])
+        refit = None if self.refit is None else _ItemRefit(self.refit, j)
+        if self.linear is None:
+            return Evidence(value, self.clusters, refit=refit, default=self.default)
+        influence = self.linear.row(j)
+        return Evidence(value, self.clusters, Sum(), (value + influence - influence.mean())[:, None], refit)
+
     def smooth(self) -> tuple[Functional, Floats]:
         """Functional and moments.
 
         Raises:
             IntervalError: for an estimate that is no smooth function of means.
         """
+        if self.linear is not None:
+            raise IntervalError(
+                f"method: a vector of {len(self.linear.design)} values has Wald() and RefitBootstrap(200) intervals; take one of "
+                "its values, estimate[0], for the others."
+            )
         if self.functional is None or self.moments is None:
             raise IntervalError(
                 "method: this estimate is no smooth function of means, so that only a refit tells its spread. Use "
@@ -159,6 +203,15 @@ class Evidence:
     def totals(self) -> Floats:
         """(G, p) moments summed within clusters."""
         return np.ascontiguousarray(cluster_totals(self.smooth()[1], self.clusters))
+
+
+@dataclass(frozen=True, eq=False)
+class _ItemRefit:
+    refit: Refit
+    j: int
+
+    def __call__(self, counts: Floats) -> Floats:
+        return self.refit(counts)[:, self.j]
 
 
 def prepare_draw(evidences: Sequence[Evidence], weights: Weights, replicates: int, seed: int) -> None:

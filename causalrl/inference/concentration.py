@@ -168,7 +168,7 @@ class StudentT(MeanBound):
     """
 
     def half_width(self, evidence: Evidence, level: float) -> float:
-        return Wald().half_width(evidence, level)
+        return float(Wald().half_width(evidence, level))
 
 
 def plain_moment(evidence: Evidence, method: str) -> Floats:

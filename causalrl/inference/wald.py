@@ -20,10 +20,10 @@ class Wald:
         [-1.9683, 7.9683] (95%, Wald())
     """
 
-    def stderr(self, evidence: Evidence) -> float:
-        return evidence.stderr
+    def stderr(self, evidence: Evidence) -> float | Floats:
+        return evidence.stderr if evidence.linear is None else evidence.linear.stderr(evidence.clusters)
 
-    def half_width(self, evidence: Evidence, level: float) -> float:
+    def half_width(self, evidence: Evidence, level: float) -> float | Floats:
         """t quantile times standard error."""
         from scipy.special import stdtrit
 

@@ -20,7 +20,7 @@ from causalrl.kernels.rng import derive_seed
 from causalrl.nuisances.behavior import BehaviorFit, BehaviorLike, BehaviorModel, as_behavior
 from causalrl.nuisances.fitted_q import FittedQ
 from causalrl.nuisances.ratio import RatioModel, RatioProblem
-from causalrl.nuisances.records import FittedBehavior, Fold, MarginalWeights, Ratios, Values, log_ratios
+from causalrl.nuisances.records import FittedBehavior, Fold, MarginalWeights, OutcomeMean, Ratios, Values, log_ratios
 from causalrl.nuisances.value import Target, ValueModel, ValueProblem
 from causalrl.policies import Policy
 
@@ -74,6 +74,45 @@ class Nuisances:
             return self
         seed = derive_seed(self.seed, "split", index)
         return self._once(("split", index), lambda: Nuisances(self.data, seed, self.weights))
+
+    def pair(self, treated: int, control: int) -> Nuisances:
+        """Those of the single decisions for one of two arms, coded 1 and 0; logged propensities are those among the two."""
+        if (treated, control, self.data.n_actions) == (1, 0, 2):
+            return self
+        return self._once(("pair", treated, control), lambda: self._make_pair(treated, control))
+
+    def _make_pair(self, treated: int, control: int) -> Nuisances:
+        arms = np.flatnonzero(np.isin(self.data.actions, (treated, control)))
+        data, logged = self.data.take(arms), self.data.behavior_probabilities
+        if logged is not None and logged.ndim == 1:
+            logged = None if self.data.n_actions > 2 else logged[arms]
+        elif logged is not None:
+            both = logged[arms][:, [control, treated]]
+            logged = both / both.sum(axis=1, keepdims=True)
+        data = replace(data, actions=(data.actions == treated).astype(np.int64), n_actions=2, behavior_probabilities=logged)
+        return Nuisances(data, self.seed, None if self.weights is None else self.weights[arms])
+
+    def outcome_mean(self, regressor: Any, folds: int | None) -> OutcomeMean:
+        """E[r | observation] of single decisions, whatever the action; `folds` None is 1 for a linear regressor, else 5."""
+        from causalrl.nuisances.regression import is_linear, require_regressor
+
+        require_regressor(regressor)
+        default = 1 if is_linear(regressor) else min(5, self._n_clusters)
+        count = default if folds is None else folds
+        return self._once(("outcome", self._same(regressor), count), lambda: self._fit_outcome_mean(regressor, count))
+
+    def _fit_outcome_mean(self, regressor: Any, count: int) -> OutcomeMean:
+        from causalrl.nuisances.regression import fit_noting, seeded_clone
+
+        steps = self.steps(None)
+        features, values, notes = steps.data.features(steps.observations), np.empty(len(steps)), list[Note]()
+        for fold in self.folds(count, None):
+            rows = np.repeat(np.arange(len(steps)), fold.train.astype(np.int64))
+            learner = seeded_clone(regressor, derive_seed(self.seed, "outcome", fold.index))
+            fit, noted = fit_noting(learner, features[rows], steps.rewards[rows])
+            values[fold.test] = fit.predict(features[fold.test])
+            notes += noted
+        return OutcomeMean(values, notes, count)
 
     def steps(self, horizon: int | None) -> Steps:
         return self._once(("steps", horizon), lambda: self.data.steps(horizon))

@@ -67,6 +67,11 @@ class FittedBehavior:
         return self.fits[0] if len(self.fits) == 1 else FoldedFit(self)
 
     @cached_property
+    def probabilities(self) -> Floats:
+        """(M, n_actions) at the steps, each from the fit of its own fold; refuses a log of the chosen actions alone."""
+        return self.policy.probabilities(self.steps.observations, self.steps.time)
+
+    @cached_property
     def complete(self) -> bool:
         """Whether the probability of every action, not only of the logged one, is there."""
         return all(not isinstance(fit, LoggedFit) or fit.exact for fit in self.fits)
@@ -170,6 +175,19 @@ class Values:
     def diagnostics(self) -> dict[str, Any]:
         """What is known about the fit of Q, by diagnostic key."""
         return {"bellman_residual": self.residual, "convergence": self.trace or None}
+
+
+@dataclass(frozen=True, eq=False)
+class OutcomeMean:
+    """The mean outcome given the covariates, whatever the action, along single decisions.
+
+    Attributes:
+        values: (n,). folds: how many fits.
+    """
+
+    values: Floats
+    notes: list[Note]
+    folds: int
 
 
 @dataclass(frozen=True, eq=False)
