@@ -32,6 +32,7 @@ _PUBLIC = {
     "nuisances.marginal_linear": ["LinearRatio"],
     "nuisances.marginal_tabular": ["TabularRatio"],
     "nuisances.tabular": ["ConstantValue", "StateMean", "TabularQ"],
+    "nuisances.formula_q": ["FormulaQ"],
     "nuisances.linear": ["LinearQ"],
     "nuisances.function_classes": ["LinearClass"],
     "nuisances.kernel_class": ["KernelClass"],
@@ -126,6 +127,7 @@ if TYPE_CHECKING:
     from causalrl.nuisances.behavior import Logged as Logged
     from causalrl.nuisances.calibrated import Calibrated as Calibrated
     from causalrl.nuisances.counts import Counts as Counts
+    from causalrl.nuisances.formula_q import FormulaQ as FormulaQ
     from causalrl.nuisances.function_classes import LinearClass as LinearClass
     from causalrl.nuisances.kernel_class import KernelClass as KernelClass
     from causalrl.nuisances.linear import LinearQ as LinearQ

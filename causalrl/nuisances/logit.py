@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrl.checks import Bools, Floats, Ints, first_bad
-from causalrl.data import Steps, Trajectories
+from causalrl.checks import Bools, Floats, Ints
+from causalrl.data import Steps
 from causalrl.diagnostics.record import Note
 from causalrl.errors import ConvergenceWarning, DataError, SeparationError, SeparationWarning
 from causalrl.kernels.logit import information, newton_logit, score_rows, softmax_rows
 from causalrl.kernels.refit_propensities import refit_logit
 from causalrl.nuisances.behavior import BehaviorFit, PropensityRefit
-
-if TYPE_CHECKING:
-    import pandas as pd
+from causalrl.nuisances.formulas import Formula, covariate_columns, feature_labels
 
 _TOLERANCE = 1e-9
 _MAX_ITERATIONS = 100
@@ -105,9 +103,9 @@ class Design:
 
     def __init__(self, formula: str | None, steps: Steps) -> None:
         self._data = steps.data
-        self._info = None if formula is None else _formula_info(formula, steps)
+        self._formula = None if formula is None else Formula(formula, covariate_columns(steps.data, steps.observations))
         raw, self.names = self.columns(steps.observations)
-        self._intercept = self._info is None or "Intercept" in self._info.column_names
+        self._intercept = self._formula is None or "Intercept" in self._formula.names
         self._center = raw.mean(axis=0) * self._intercept
         spread = np.sqrt(np.mean((raw - self._center) ** 2, axis=0))
         self._scale = np.where(spread > 0, spread, 1.0)
@@ -117,12 +115,11 @@ class Design:
 
     def columns(self, observations: NDArray[Any]) -> tuple[Floats, list[str]]:
         """Raw columns without the intercept, and their names."""
-        if self._info is not None:
-            matrix = _matrix(self._info, self._data, observations)
-            keep = [j for j, name in enumerate(self._info.column_names) if name != "Intercept"]
-            return matrix[:, keep], [self._info.column_names[j] for j in keep]
-        raw = self._data.features(observations)
-        return raw, list(self._data.feature_names) or [f"state feature {j}" for j in range(raw.shape[1])]
+        if self._formula is None:
+            return self._data.features(observations), list(feature_labels(self._data))
+        matrix = self._formula.matrix(covariate_columns(self._data, observations))
+        keep = [j for j, name in enumerate(self._formula.names) if name != "Intercept"]
+        return matrix[:, keep], [self._formula.names[j] for j in keep]
 
     def basis(self, observations: NDArray[Any]) -> Floats:
         """(M, r) intercept and independent standardised directions."""
@@ -134,48 +131,6 @@ class Design:
         """Name of the column with the largest standardised coefficient."""
         loading = np.abs(self._rotation @ coefficients[:, int(self._intercept) :].T).max(axis=1)
         return self.names[int(loading.argmax())] if len(loading) else "the intercept"
-
-
-def _frame(data: Trajectories, observations: NDArray[Any]) -> pd.DataFrame:
-    import pandas as pd
-
-    columns = {"state": observations} if observations.ndim == 1 else dict(zip(data.feature_names, observations.T, strict=True))
-    return pd.DataFrame(columns)
-
-
-def _formula_info(formula: str, steps: Steps) -> Any:
-    from patsy import PatsyError, dmatrix
-
-    try:
-        return dmatrix(formula, _frame(steps.data, steps.observations), NA_action=_keep_missing()).design_info
-    except PatsyError as error:
-        names = ", ".join(steps.data.feature_names) or "state"
-        raise DataError(
-            f"formula: {formula!r} cannot be read ({str(error).splitlines()[0]}); the columns are {names}."
-        ) from error
-
-
-def _matrix(info: Any, data: Trajectories, observations: NDArray[Any]) -> Floats:
-    """(M, d) columns of the formula at the observations, none of them dropped."""
-    from patsy import build_design_matrices
-
-    built = np.asarray(build_design_matrices([info], _frame(data, observations), NA_action=_keep_missing())[0], dtype=np.float64)
-    matrix = np.broadcast_to(built, (len(observations), built.shape[1]))
-    bad = ~np.isfinite(matrix)
-    if bad.any():
-        row = first_bad(bad)
-        column = info.column_names[int(np.flatnonzero(bad[row])[0])]
-        raise DataError(
-            f"formula: {column} is {matrix[row][bad[row]][0]} at decision {row}; use a transformation that is finite there."
-        )
-    return matrix
-
-
-def _keep_missing() -> Any:
-    """A patsy rule that drops no row: what is not finite is reported, not left out."""
-    from patsy import NAAction
-
-    return NAAction(NA_types=[])
 
 
 class LogitFit(BehaviorFit):
