@@ -1,0 +1,1 @@
+"""How effects differ between units: doubly robust scores, and summaries of the effect made of them."""
