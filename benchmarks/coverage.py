@@ -168,7 +168,8 @@ HEAD = """# Measured coverage
 Share of samples whose {level:.0%} interval holds the exact value, and the mean width, of every pair of estimator and interval.
 Written by `python -m benchmarks.coverage` (seed {seed}; each row of `benchmarks/results/coverage.csv` carries its commit). ± is
 one Monte-Carlo standard error. Truths are dynamic programming. "Missing" counts samples without an estimate (all weights zero)
-or without the interval; they are not in the share.
+or without the interval; they are not in the share. Rows of {others} replications use the first {others} of the samples of the
+others, so that pairs of one problem are compared on the same data.
 
 Read it in this order: does a pair cover where the data overlap (the first four problems), and how short does it fall where
 they do not (the last, where every estimate carries an OverlapWarning)? `Wald` is the default of every estimator that is a
@@ -180,7 +181,7 @@ COLUMNS = ("estimator", "interval", "coverage", "width", "bias", "RMSE", "replic
 
 def page(table: pd.DataFrame) -> str:
     """The rows as Markdown, one table a problem."""
-    parts = [HEAD.format(level=LEVEL, seed=table["seed"].iloc[0])]
+    parts = [HEAD.format(level=LEVEL, others=OTHERS, seed=table["seed"].iloc[0])]
     for problem, part in table.groupby("problem", sort=False):
         parts.append(f"\n## {problem}, n = {part['n'].iloc[0]:,}, truth {part['truth'].iloc[0]:.4f}\n")
         parts.append(f"| {' | '.join(COLUMNS)} |\n|---|---|{'--:|' * (len(COLUMNS) - 2)}")
