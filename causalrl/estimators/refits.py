@@ -11,7 +11,7 @@ from causalrl.checks import Bools, Floats, Ints
 from causalrl.estimators.importance import Records
 from causalrl.inference.base import Refit
 from causalrl.kernels.refit import refit_scores
-from causalrl.nuisances.behavior import CompiledPropensities, PropensityRefit
+from causalrl.nuisances.behavior import CompiledPropensities
 from causalrl.nuisances.crossfit import Nuisances, cluster_folds
 from causalrl.nuisances.records import Ratios
 from causalrl.nuisances.value import CompiledDifferences, DifferencesRefit, ValueModel, ValueProblem
@@ -75,11 +75,6 @@ class CompiledScore:
     problem: ValueProblem
 
     @cached_property
-    def _propensities(self) -> PropensityRefit | None:
-        model = self.ratios.behavior.model
-        return model.propensity_refit(self.problem.steps) if isinstance(model, CompiledPropensities) else None
-
-    @cached_property
     def _differences(self) -> DifferencesRefit | None:
         return None if self.model is None else self.model.differences_refit(self.problem)
 
@@ -97,9 +92,9 @@ class CompiledScore:
         weights = np.ascontiguousarray(counts[:, steps.data.clusters])
         propensities, terms, starts = self.ratios.behavior.logged[None], self.records.terms[None], self.start[None]
         exists = np.ones(len(counts), np.bool_)
-        if self._propensities is not None:
+        if self.ratios.behavior.refit is not None:
             folds, exists = self._split(counts, self.ratios.behavior.model.default_folds)
-            propensities = self._propensities(weights, folds)
+            propensities = self.ratios.behavior.refit(weights, folds)
         if self.model is not None and self._differences is not None:
             folds, enough = self._split(counts, self.model.default_folds)
             terms, starts = self._differences(weights, folds)
@@ -121,6 +116,8 @@ class CompiledScore:
     def _split(self, counts: Floats, default: int) -> tuple[Ints, Bools]:
         """(b, n) fold of every trajectory, and (b,) whether there are as many clusters as folds."""
         of_cluster, enough = np.zeros(counts.shape, np.int64), np.ones(len(counts), np.bool_)
+        if (default if self.folds is None else self.folds) == 1:
+            return of_cluster[:, self.problem.steps.data.clusters], enough
         for b, drawn in enumerate(map(np.flatnonzero, counts)):
             count = min(default, len(drawn)) if self.folds is None else self.folds
             enough[b] = count <= len(drawn)

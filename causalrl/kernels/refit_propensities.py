@@ -10,7 +10,7 @@ import numpy as np
 
 from causalrl.checks import Floats, Ints
 from causalrl.kernels.jit import compiled, parallel
-from causalrl.kernels.logit import newton_logit, softmax_rows
+from causalrl.kernels.logit import class_probability, largest_predictor, newton_logit, newton_logit_from
 
 
 @compiled
@@ -61,19 +61,6 @@ def refit_counts(
 
 
 @compiled
-def largest_predictor(design: Floats, coefficients: Floats) -> float:
-    """The largest |x'beta| over rows and classes."""
-    largest = 0.0
-    for j in range(len(design)):
-        for c in range(len(coefficients)):
-            eta = 0.0
-            for f in range(design.shape[1]):
-                eta += design[j, f] * coefficients[c, f]
-            largest = max(largest, abs(eta))
-    return largest
-
-
-@compiled
 def logit_propensities(
     basis: Floats,
     actions: Ints,
@@ -84,12 +71,14 @@ def logit_propensities(
     max_iterations: int,
     tolerance: float,
     diverged: float,
+    start: Floats,
     out: Floats,
 ) -> None:
     """(M,) probability of each drawn step's action under the logit of the training folds; 0 where there is none.
 
     Args:
         basis: (M, d) design of full column rank. diverged: a linear predictor beyond this that still moves is separation.
+        start: (A - 1, d) coefficients that a fit to all actions begins with.
     """
     n_folds = folds.max() + 1
     for fold in range(n_folds):
@@ -110,16 +99,25 @@ def logit_propensities(
         if n_classes < 2:
             continue
         design, classes = basis[rows[:used]], code[actions[rows[:used]]]
-        coefficients, change, _ = newton_logit(design, classes, row_weights[:used], n_classes, max_iterations, tolerance)
+        begin = start if n_classes == n_actions else np.zeros((n_classes - 1, basis.shape[1]))
+        coefficients, change, _ = newton_logit_from(begin, design, classes, row_weights[:used], max_iterations, tolerance)
         if np.isinf(change) or (change > 1e-3 and largest_predictor(design, coefficients) > diverged):
             continue
         for i in range(len(weights)):
             if weights[i] > 0.0 and folds[i] == fold:
-                first, last = offsets[i], offsets[i + 1]
-                probabilities = softmax_rows(basis[first:last], coefficients)
-                for j in range(first, last):
+                for j in range(offsets[i], offsets[i + 1]):
                     if code[actions[j]] >= 0:
-                        out[j] = probabilities[j - first, code[actions[j]]]
+                        out[j] = class_probability(basis, j, coefficients, code[actions[j]])
+
+
+@compiled
+def sample_coefficients(basis: Floats, actions: Ints, n_actions: int, max_iterations: int, tolerance: float) -> Floats:
+    """(A - 1, d) of the logit of all rows; 0 where an action is absent or the fit does not converge."""
+    if (np.bincount(actions, minlength=n_actions) > 0).all():
+        fitted, change, _ = newton_logit(basis, actions, np.ones(len(actions)), n_actions, max_iterations, tolerance)
+        if change < tolerance:
+            return fitted
+    return np.zeros((n_actions - 1, basis.shape[1]))
 
 
 @parallel
@@ -134,8 +132,14 @@ def refit_logit(
     weights: Floats,
     folds: Ints,
 ) -> Floats:
-    """(B, M) `logit_propensities` of every replicate, weights and folds (B, n)."""
+    """(B, M) `logit_propensities` of every replicate, weights and folds (B, n).
+
+    Each fit begins where that of the sample ends, a few steps from its own maximum.
+    """
     out = np.zeros((len(weights), len(actions)))
+    start = sample_coefficients(basis, actions, n_actions, max_iterations, tolerance)
     for b in numba.prange(len(weights)):
-        logit_propensities(basis, actions, n_actions, offsets, weights[b], folds[b], max_iterations, tolerance, diverged, out[b])
+        logit_propensities(
+            basis, actions, n_actions, offsets, weights[b], folds[b], max_iterations, tolerance, diverged, start, out[b]
+        )
     return out

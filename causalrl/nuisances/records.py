@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from causalrl.checks import Bools, Floats, Ints
 from causalrl.data import Steps
 from causalrl.diagnostics.record import Note
-from causalrl.nuisances.behavior import BehaviorFit, BehaviorModel, LoggedFit
+from causalrl.nuisances.behavior import BehaviorFit, BehaviorModel, CompiledPropensities, LoggedFit, PropensityRefit
 from causalrl.nuisances.features import blocks
 from causalrl.nuisances.value import Target
 
@@ -40,6 +40,23 @@ class Fold:
     def train(self) -> Floats:
         """(M,) weights with which it is learned: 0 in the fold itself, unless that is all there is."""
         return self.weights if self.count == 1 else self.weights * ~self.test
+
+
+class ResampledPropensities:
+    """Propensities of the logged actions, learned anew under trajectory weights (b, n); the last weights' are kept.
+
+    The arms of an effect, and every estimate from the same data, refit under the same weights one after the other.
+    """
+
+    def __init__(self, refit: PropensityRefit) -> None:
+        nothing = np.empty((0, 0))
+        self._refit, self._asked, self._answer = refit, (nothing, np.empty((0, 0), np.int64)), nothing
+
+    def __call__(self, weights: Floats, folds: Ints) -> Floats:
+        asked = (weights, folds)
+        if not all(map(np.array_equal, asked, self._asked)):
+            self._answer, self._asked = self._refit(weights, folds), asked
+        return self._answer
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +87,12 @@ class FittedBehavior:
     def probabilities(self) -> Floats:
         """(M, n_actions) at the steps, each from the fit of its own fold; refuses a log of the chosen actions alone."""
         return self.policy.probabilities(self.steps.observations, self.steps.time)
+
+    @cached_property
+    def refit(self) -> ResampledPropensities | None:
+        """`logged` learned anew under resampling weights, in a kernel; None where the model has none."""
+        model = self.model
+        return ResampledPropensities(model.propensity_refit(self.steps)) if isinstance(model, CompiledPropensities) else None
 
     @cached_property
     def complete(self) -> bool:
