@@ -47,12 +47,14 @@ _PUBLIC = {
     "estimators.weighting": ["IS", "PDIS", "PDWIS", "WIS", "OnPolicyMean"],
     "estimators.direct": ["DirectMethod"],
     "estimators.doubly_robust": ["DR", "WDR"],
+    "estimators.heterogeneous": ["DRLearner", "RLearner", "XLearner"],
     "estimators.magic": ["MAGIC"],
     "estimators.marginal": ["DRL", "MIS"],
     "estimators.names": ["AIPW", "FQE", "GFormula", "IPW", "MQL", "MWL", "RIS", "SLearner", "TLearner"],
     "evaluation": ["Evaluation", "evaluate"],
     "replication": ["Replication", "replicate"],
     "adapters.d3rlpy": ["D3RLPolicy", "from_d3rlpy", "to_d3rlpy"],
+    "adapters.econml": ["FromEconML"],
     "adapters.gymnasium": ["collect"],
     "adapters.minari": ["from_minari"],
 }
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from causalrl.adapters.d3rlpy import D3RLPolicy as D3RLPolicy
     from causalrl.adapters.d3rlpy import from_d3rlpy as from_d3rlpy
     from causalrl.adapters.d3rlpy import to_d3rlpy as to_d3rlpy
+    from causalrl.adapters.econml import FromEconML as FromEconML
     from causalrl.adapters.gymnasium import collect as collect
     from causalrl.adapters.minari import from_minari as from_minari
     from causalrl.data import End as End
@@ -89,6 +92,9 @@ if TYPE_CHECKING:
     from causalrl.estimators.direct import DirectMethod as DirectMethod
     from causalrl.estimators.doubly_robust import DR as DR
     from causalrl.estimators.doubly_robust import WDR as WDR
+    from causalrl.estimators.heterogeneous import DRLearner as DRLearner
+    from causalrl.estimators.heterogeneous import RLearner as RLearner
+    from causalrl.estimators.heterogeneous import XLearner as XLearner
     from causalrl.estimators.magic import MAGIC as MAGIC
     from causalrl.estimators.marginal import DRL as DRL
     from causalrl.estimators.marginal import MIS as MIS

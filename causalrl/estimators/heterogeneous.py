@@ -1,0 +1,295 @@
+"""Learners of heterogeneous effects: X (Kunzel et al. 2019), R (Nie & Wager 2021) and DR (Kennedy 2023).
+
+Each turns an outcome model, a propensity and a regressor of the effect into tau(x) = E[Y(treated) - Y(control) | X = x]. With
+more than two arms they learn from the units of these two, and e(x) is the probability of `treated` among these.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrl.checks import Floats
+from causalrl.diagnostics.record import Note, diagnostics_record
+from causalrl.errors import EstimandError, SupportError
+from causalrl.estimands import CATE
+from causalrl.estimate import Estimate
+from causalrl.estimators.base import EffectEstimator, Refitted, check_folds, goal_label, in_sample
+from causalrl.estimators.second_stage import OnRequest, check_regressor, is_least_squares, regress, sandwich, weights_parameter
+from causalrl.estimators.two_arms import (
+    arm_means,
+    as_outcome_model,
+    is_treatment_regression,
+    pair_of,
+    regression_note,
+    treatment_mean,
+    treatment_mean_at,
+)
+from causalrl.inference.base import Evidence, Linearised
+from causalrl.kernels.rng import derive_seed
+from causalrl.nuisances.behavior import BehaviorLike
+from causalrl.nuisances.crossfit import Nuisances
+from causalrl.nuisances.records import FittedBehavior
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What a learner knows at the k points.
+
+    Attributes:
+        value: (k,) effects. notes: warnings.
+        folds: cross-fitting folds (propensity, outcome).
+        linear: makes the influence values, where the effect is a linear regression of orthogonal scores.
+    """
+
+    value: Floats
+    notes: list[Note]
+    folds: tuple[int | None, int]
+    linear: Callable[[], Linearised] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """A least-squares problem whose solution is the effect.
+
+    Attributes:
+        targets: (n,) scores. weights: (n,) of their squared errors, or None for one each.
+        behavior, slope: the propensities, and (n,) the derivative of each target in the log importance ratio of its unit;
+            None where, to first order, there is nothing to correct.
+        notes, folds: see `Learned`.
+    """
+
+    targets: Floats
+    weights: Floats | None
+    behavior: FittedBehavior | None
+    slope: Floats | None
+    notes: list[Note]
+    folds: tuple[int | None, int]
+
+    def correction(self, derivative: Floats) -> Floats | None:
+        """(n,) influence of the propensities' fit on an estimate with n times this derivative in the targets."""
+        if self.behavior is None or self.slope is None or self.behavior.model.known:
+            return None
+        return self.behavior.correction(derivative * self.slope)
+
+
+@dataclass(frozen=True, init=False)
+class MetaLearner(EffectEstimator):
+    """Base of the learners of heterogeneous effects.
+
+    Args:
+        outcome: model of the outcome. propensity: model of the treatment.
+        effect: an unfitted regressor of the effect, kept as `second_stage`.
+    """
+
+    outcome: Any
+    propensity: BehaviorLike | None
+    second_stage: Any
+
+    def _keep(self, outcome: Any, propensity: Any, effect: Any) -> None:
+        check_regressor("effect", effect)
+        if isinstance(propensity, type):
+            raise EstimandError(f"propensity: {propensity.__name__} is a class; pass an object, {propensity.__name__}(...).")
+        for name, value in (("outcome", outcome), ("propensity", propensity), ("second_stage", effect)):
+            object.__setattr__(self, name, value)
+
+    def effect(self, nuisances: Nuisances, goal: CATE) -> Estimate:
+        own, at = pair_of(nuisances, goal)
+        learned = self._learn(own, at)
+        refit = Refitted(own, partial(self._effect_at, at=at), learned.value.shape)
+        linear = None if learned.linear is None else learned.linear()
+        default = None if linear is not None else OnRequest(self._advice)
+        evidence = Evidence(learned.value, own.data.clusters, refit=refit, default=default, linear=linear)
+        diagnostics = diagnostics_record(learned.notes, folds=learned.folds)
+        return Estimate(learned.value, str(self), goal_label(goal), diagnostics, evidence, own.data.fingerprint)
+
+    @property
+    def _advice(self) -> str:
+        return (
+            f"interval: {self} has no default interval, since no influence values tell its spread. Pass "
+            "method=RefitBootstrap(200), which fits its learners 200 times, or use DRLearner(..., effect=LinearRegression()), "
+            "whose interval is Wald's."
+        )
+
+    def _effect_at(self, nuisances: Nuisances, at: NDArray[Any]) -> Floats:
+        return self._learn(nuisances, at).value
+
+    @abstractmethod
+    def _learn(self, nuisances: Nuisances, at: NDArray[Any]) -> Learned:
+        """Learn the effect at points from the nuisances of two arms, coded 1 and 0."""
+
+
+@dataclass(frozen=True, init=False)
+class OrthogonalLearner(MetaLearner):
+    """Base of those that are one least-squares problem in Neyman-orthogonal scores.
+
+    Args:
+        outcome, propensity, effect: see `MetaLearner`.
+        folds: cross-fitting folds by cluster of outcome and propensity; None is each learner's default.
+    """
+
+    folds: int | None = field(default=None, kw_only=True)
+
+    def _learn(self, nuisances: Nuisances, at: NDArray[Any]) -> Learned:
+        data, scores = nuisances.data, self.scores(nuisances)
+        features, points = data.features(data.observations), data.features(at)
+        seed = derive_seed(nuisances.seed, "effect")
+        fit, notes = regress(self.second_stage, features, scores.targets, seed, nuisances.weights, scores.weights)
+        value = np.asarray(fit.predict(points), np.float64).reshape(-1)
+        linear = None
+        if is_least_squares(self.second_stage):
+            linear = partial(sandwich, fit, features, points, scores.targets, scores.weights, scores.correction)
+        return Learned(value, [*scores.notes, *notes], scores.folds, linear)
+
+    @abstractmethod
+    def scores(self, nuisances: Nuisances) -> Scores:
+        """The least-squares problem, from the nuisances of two arms, coded 1 and 0."""
+
+
+@dataclass(frozen=True, init=False)
+class DRLearner(OrthogonalLearner):
+    """Doubly robust learner: a regression of the AIPW score on the covariates (Kennedy 2023, algorithm 1).
+
+    The score is mu_1(x) - mu_0(x) + (A - e(x)) / (e(x) (1 - e(x))) (Y - mu_A(x)), outcome and propensity cross-fitted. Its error
+    from the nuisances is the product of theirs. With `effect=LinearRegression()`, alone or behind preprocessing of covariates,
+    the interval is Wald's from the cluster-robust sandwich of that regression (for the best linear approximation of the effect);
+    like that of `AIPW` it needs right propensities. Other regressors have one on request, `RefitBootstrap(200)`.
+
+    Args:
+        outcome: value model, for example `PerAction(LinearRegression())`; a regressor means one an arm.
+        propensity: behaviour model; None is the logged propensities where the data have them, else Counts() on states, Logit() on
+            vectors.
+        effect: an unfitted regressor of the score, kept as `second_stage`.
+        folds: cross-fitting folds by cluster; None is each learner's default, 1 for parametric ones, else 5.
+
+    Raises:
+        EstimandError: for what is no such object; from `estimate`, for sequences, or points with other columns.
+
+    Example:
+        >>> import numpy as np, causalrl as crl
+        >>> from sklearn.linear_model import LinearRegression
+        >>> from simulators import Point
+        >>> learner = crl.DRLearner(crl.PerAction(LinearRegression()), crl.Logit(), effect=LinearRegression())
+        >>> effect = learner.estimate(Point(p=2).sample(2000), crl.CATE(at=[[0.0, 0.0], [0.0, 1.0]]))  # truly 1 and 2
+        >>> effect.value.round(1), effect.stderr.round(1)
+        (array([1., 2.]), array([0.1, 0.1]))
+    """
+
+    def __init__(self, outcome: Any, propensity: BehaviorLike | None = None, *, effect: Any, folds: int | None = None) -> None:
+        check_folds(folds)
+        if is_treatment_regression(propensity):
+            raise EstimandError(
+                f"propensity: {propensity} predicts no probabilities, by which DRLearner divides; pass Logit() or a classifier."
+            )
+        self._keep(as_outcome_model(outcome), propensity, effect)
+        object.__setattr__(self, "folds", folds)
+
+    def scores(self, nuisances: Nuisances) -> Scores:
+        data, behavior = nuisances.data, nuisances.behavior(self.propensity, self.folds, None)
+        control, treated, notes, folds = arm_means(nuisances, self.outcome, self.folds)
+        arm = data.actions == 1
+        residual = (data.rewards - np.where(arm, treated, control)) / behavior.logged
+        slope = np.where(arm, residual, -residual)
+        notes = [*behavior.notes, *notes, *in_sample(self.outcome, folds, "corrects")]
+        notes += in_sample(behavior.model, len(behavior.folds), "gives propensities for")
+        return Scores(treated - control + slope, None, behavior, slope, notes, (len(behavior.folds), folds))
+
+
+@dataclass(frozen=True, init=False)
+class RLearner(OrthogonalLearner):
+    """Residual learner (Nie & Wager 2021, eq. 4): minimises sum of (A - e)^2 [(Y - m) / (A - e) - tau(x)]^2.
+
+    m(x) = E[Y | X = x] and e(x) are cross-fitted; the squares (A - e)^2 are the `sample_weight` of the effect's regression, and
+    a unit with e = A exactly takes no part. With `effect=LinearRegression()`, alone or behind preprocessing of the covariates,
+    the interval is Wald's, as for `DRLearner`; it takes the propensities as given, which costs nothing to first order where they
+    are right. Other regressors have one on request, `RefitBootstrap(200)`.
+
+    Args:
+        outcome: a regressor of the outcome on the covariates, whatever the arm.
+        propensity: behaviour model, as in `DRLearner`; or a regressor of the treatment, whose predictions are used as they are,
+            outside [0, 1] too.
+        effect: an unfitted regressor that takes sample_weight, kept as `second_stage`.
+        folds: cross-fitting folds by cluster; None is each learner's default, 1 for linear ones, else 5.
+
+    Raises:
+        EstimandError: for what is no such object; from `estimate`, for sequences, or points with other columns.
+        SupportError: from `estimate`, where e = A for all units.
+
+    Example:
+        >>> import numpy as np, causalrl as crl
+        >>> from sklearn.linear_model import LinearRegression
+        >>> from simulators import NieWager
+        >>> learner = crl.RLearner(LinearRegression(), effect=LinearRegression())
+        >>> effect = learner.estimate(NieWager("C").sample(2000), crl.CATE(at=np.zeros((1, 6))))  # truly 1 everywhere
+        >>> 1.0 in effect.interval(0.99)
+        True
+    """
+
+    def __init__(self, outcome: Any, propensity: BehaviorLike | None = None, *, effect: Any, folds: int | None = None) -> None:
+        check_folds(folds)
+        check_regressor("outcome", outcome)
+        self._keep(outcome, propensity, effect)
+        weights_parameter(effect)
+        object.__setattr__(self, "folds", folds)
+
+    def scores(self, nuisances: Nuisances) -> Scores:
+        data = nuisances.data
+        mean = nuisances.outcome_mean(self.outcome, self.folds)
+        e, notes, count = treatment_mean(nuisances, self.propensity, self.folds)
+        left = data.actions - e
+        if not (left != 0).any():
+            raise SupportError("propensity: it equals the treatment of every unit, so that no unit shows an effect.")
+        targets = np.divide(data.rewards - mean.values, left, out=np.zeros(data.n), where=left != 0)
+        notes = [*notes, *mean.notes, *regression_note(self.outcome, mean.folds)]
+        return Scores(targets, left**2, None, None, notes, (count, mean.folds))
+
+
+@dataclass(frozen=True, init=False)
+class XLearner(MetaLearner):
+    """X-learner (Kunzel et al. 2019): tau(x) = e(x) tau_0(x) + (1 - e(x)) tau_1(x).
+
+    tau_1 is a regression of Y - mu_0(x) on the treated, tau_0 one of mu_1(x) - Y on the controls: each arm's outcome model
+    imputes what the units of the other arm would have had. It has an interval on request, `RefitBootstrap(200)`.
+
+    Args:
+        outcome: a regressor, fitted to each arm, or a value model.
+        propensity: behaviour model that is known at any covariates, such as Logit(); or a regressor of the treatment, whose
+            predictions are used as they are, outside [0, 1] too. None is the logged propensities, which are known at the logged
+            units alone, where the data have them.
+        effect: an unfitted regressor, fitted to each arm, kept as `second_stage`.
+
+    Raises:
+        EstimandError: for what is no such object; from `estimate`, for sequences, or points with other columns.
+
+    Example:
+        >>> import causalrl as crl
+        >>> from sklearn.linear_model import LinearRegression
+        >>> from simulators import Point
+        >>> learner = crl.XLearner(LinearRegression(), crl.Logit(), effect=LinearRegression())
+        >>> learner.estimate(Point(p=2).sample(2000), crl.CATE(at=[[0.0, 0.0], [0.0, 1.0]])).value.round(1)  # truly 1 and 2
+        array([1., 2.])
+    """
+
+    def __init__(self, outcome: Any, propensity: BehaviorLike | None = None, *, effect: Any) -> None:
+        self._keep(as_outcome_model(outcome), propensity, effect)
+
+    def _learn(self, nuisances: Nuisances, at: NDArray[Any]) -> Learned:
+        data = nuisances.data
+        control, treated, notes, folds = arm_means(nuisances, self.outcome, 1)
+        features, points, arm = data.features(data.observations), data.features(at), data.actions == 1
+        e, noted, count = treatment_mean_at(nuisances, self.propensity, at)
+        imputed = {1: (arm, data.rewards - control), 0: (~arm, treated - data.rewards)}
+        value, notes = np.zeros(len(points)), [*noted, *notes]
+        for a, (mine, effects) in imputed.items():
+            copies = None if nuisances.weights is None else nuisances.weights[mine]
+            seed = derive_seed(nuisances.seed, "effect", a)
+            fit, own = regress(self.second_stage, features[mine], effects[mine], seed, copies)
+            value += (1 - e if a else e) * np.asarray(fit.predict(points), np.float64).reshape(-1)
+            notes += own
+        return Learned(value, notes, (count, folds))
