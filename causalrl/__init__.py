@@ -42,6 +42,7 @@ _PUBLIC = {
     "nuisances.model_based": ["ModelBased"],
     "nuisances.neural": ["NeuralQ"],
     "nuisances.regression": ["PerAction", "Pooled"],
+    "nuisances.treatment_models": ["NormalDensity"],
     "estimators": ["ALL"],
     "estimators.base": ["Estimator"],
     "estimators.weighting": ["IS", "PDIS", "PDWIS", "WIS", "OnPolicyMean"],
@@ -50,9 +51,18 @@ _PUBLIC = {
     "estimators.heterogeneous": ["DRLearner", "RLearner", "XLearner"],
     "estimators.magic": ["MAGIC"],
     "estimators.marginal": ["DRL", "MIS"],
+    "estimators.g_estimation": ["GEstimation"],
+    "estimators.instruments": ["TwoStage"],
+    "estimators.marginal_structural": ["MSM", "Identity", "LogitLink"],
     "estimators.names": ["AIPW", "FQE", "GFormula", "IPW", "MQL", "MWL", "RIS", "SLearner", "TLearner"],
+    "heterogeneity.scores": ["DoublyRobustScores", "doubly_robust_scores"],
+    "heterogeneity.summaries": ["best_linear_projection", "effect_calibration", "sorted_group_effects", "subgroup_effects"],
+    "heterogeneity.targeting": ["TargetingCurve", "targeting_curve"],
+    "checkup": ["Checkup", "check"],
+    "diagnostics.influence": ["Influential", "most_influential"],
     "evaluation": ["Evaluation", "evaluate"],
     "replication": ["Replication", "replicate"],
+    "report.diagnostic_plots": ["calibration_plot", "influence_plot", "love_plot", "overlap_plot", "weight_plot"],
     "adapters.d3rlpy": ["D3RLPolicy", "from_d3rlpy", "to_d3rlpy"],
     "adapters.econml": ["FromEconML"],
     "adapters.gymnasium": ["collect"],
@@ -72,12 +82,16 @@ if TYPE_CHECKING:
     from causalrl.adapters.econml import FromEconML as FromEconML
     from causalrl.adapters.gymnasium import collect as collect
     from causalrl.adapters.minari import from_minari as from_minari
+    from causalrl.checkup import Checkup as Checkup
+    from causalrl.checkup import check as check
     from causalrl.data import End as End
     from causalrl.data import Trajectories as Trajectories
     from causalrl.derived_policies import Mixture as Mixture
     from causalrl.derived_policies import NaturalCourse as NaturalCourse
     from causalrl.derived_policies import Softened as Softened
     from causalrl.derived_policies import TiltedPropensity as TiltedPropensity
+    from causalrl.diagnostics.influence import Influential as Influential
+    from causalrl.diagnostics.influence import most_influential as most_influential
     from causalrl.estimands import ATC as ATC
     from causalrl.estimands import ATE as ATE
     from causalrl.estimands import ATM as ATM
@@ -92,12 +106,17 @@ if TYPE_CHECKING:
     from causalrl.estimators.direct import DirectMethod as DirectMethod
     from causalrl.estimators.doubly_robust import DR as DR
     from causalrl.estimators.doubly_robust import WDR as WDR
+    from causalrl.estimators.g_estimation import GEstimation as GEstimation
     from causalrl.estimators.heterogeneous import DRLearner as DRLearner
     from causalrl.estimators.heterogeneous import RLearner as RLearner
     from causalrl.estimators.heterogeneous import XLearner as XLearner
+    from causalrl.estimators.instruments import TwoStage as TwoStage
     from causalrl.estimators.magic import MAGIC as MAGIC
     from causalrl.estimators.marginal import DRL as DRL
     from causalrl.estimators.marginal import MIS as MIS
+    from causalrl.estimators.marginal_structural import MSM as MSM
+    from causalrl.estimators.marginal_structural import Identity as Identity
+    from causalrl.estimators.marginal_structural import LogitLink as LogitLink
     from causalrl.estimators.names import AIPW as AIPW
     from causalrl.estimators.names import FQE as FQE
     from causalrl.estimators.names import IPW as IPW
@@ -114,6 +133,14 @@ if TYPE_CHECKING:
     from causalrl.estimators.weighting import OnPolicyMean as OnPolicyMean
     from causalrl.evaluation import Evaluation as Evaluation
     from causalrl.evaluation import evaluate as evaluate
+    from causalrl.heterogeneity.scores import DoublyRobustScores as DoublyRobustScores
+    from causalrl.heterogeneity.scores import doubly_robust_scores as doubly_robust_scores
+    from causalrl.heterogeneity.summaries import best_linear_projection as best_linear_projection
+    from causalrl.heterogeneity.summaries import effect_calibration as effect_calibration
+    from causalrl.heterogeneity.summaries import sorted_group_effects as sorted_group_effects
+    from causalrl.heterogeneity.summaries import subgroup_effects as subgroup_effects
+    from causalrl.heterogeneity.targeting import TargetingCurve as TargetingCurve
+    from causalrl.heterogeneity.targeting import targeting_curve as targeting_curve
     from causalrl.inference.bands import Bands as Bands
     from causalrl.inference.bands import simultaneous as simultaneous
     from causalrl.inference.base import Interval as Interval
@@ -152,6 +179,7 @@ if TYPE_CHECKING:
     from causalrl.nuisances.tabular import ConstantValue as ConstantValue
     from causalrl.nuisances.tabular import StateMean as StateMean
     from causalrl.nuisances.tabular import TabularQ as TabularQ
+    from causalrl.nuisances.treatment_models import NormalDensity as NormalDensity
     from causalrl.nuisances.value import KnownQ as KnownQ
     from causalrl.policies import Always as Always
     from causalrl.policies import ClassifierPolicy as ClassifierPolicy
@@ -160,6 +188,11 @@ if TYPE_CHECKING:
     from causalrl.policies import Uniform as Uniform
     from causalrl.replication import Replication as Replication
     from causalrl.replication import replicate as replicate
+    from causalrl.report.diagnostic_plots import calibration_plot as calibration_plot
+    from causalrl.report.diagnostic_plots import influence_plot as influence_plot
+    from causalrl.report.diagnostic_plots import love_plot as love_plot
+    from causalrl.report.diagnostic_plots import overlap_plot as overlap_plot
+    from causalrl.report.diagnostic_plots import weight_plot as weight_plot
 
 
 def __getattr__(name: str) -> Any:

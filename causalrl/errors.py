@@ -88,6 +88,10 @@ class EstimatedBehaviorWarning(CausalRLWarning):
     """The interval does not carry the uncertainty of an estimated behaviour policy."""
 
 
+class WeakInstrumentWarning(CausalRLWarning):
+    """The instrument hardly moves the treatment, so that the estimate is biased and its interval too short."""
+
+
 def missing_extra(package: str, extra: str) -> NoReturn:
     """Raise the error that names the extra which brings `package`."""
     raise MissingExtraError(f"{package} is not installed: run `pip install 'causalrl-ope[{extra}]'`")

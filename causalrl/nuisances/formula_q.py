@@ -14,11 +14,8 @@ from causalrl.diagnostics.record import Note
 from causalrl.errors import EstimandError, SupportError
 from causalrl.nuisances.behavior import BehaviorFit, BehaviorLike, as_behavior
 from causalrl.nuisances.formulas import Formula, covariate_columns, with_columns
+from causalrl.nuisances.least_squares import LeastSquares
 from causalrl.nuisances.value import QFunction, ValueProblem
-
-_RANK = 1e-9
-_ESTIMABLE = 1e-6
-"""A decision whose standardised columns lie further outside the span of the learned ones has no fitted value."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class FormulaQ:
             weights = weights / _logged(behavior, steps, weights > 0)
         basis = _Basis(self.formula, behavior if self.propensity is not None else None, steps)
         design = basis.matrix(steps.observations, steps.actions, steps.time)
-        return _FormulaQFunction(basis, _Line(design, steps.rewards, weights), () if behavior is None else behavior.notes)
+        return _FormulaQFunction(basis, LeastSquares(design, steps.rewards, weights), () if behavior is None else behavior.notes)
 
 
 def _logged(behavior: BehaviorFit, steps: Steps, used: NDArray[np.bool_]) -> Floats:
@@ -119,30 +116,10 @@ class _Basis:
         return own.reshape(len(features), -1)
 
 
-class _Line:
-    """Weighted least squares; of several solutions the shortest, on columns of root mean square 1."""
-
-    def __init__(self, design: Floats, outcomes: Floats, weights: Floats) -> None:
-        root = np.sqrt(weights / weights.sum())
-        size = np.sqrt(np.sum((root[:, None] * design) ** 2, axis=0))
-        self._size = np.where(size > 0, size, 1.0)
-        orthogonal, triangle = np.linalg.qr(root[:, None] * (design / self._size))
-        left, values, right = np.linalg.svd(triangle, full_matrices=True)
-        rank = int(np.sum(values > _RANK * values.max(initial=0.0)))
-        coordinates = left[:, :rank].T @ (orthogonal.T @ (root * outcomes)) / values[:rank]
-        self._coefficients, self._outside = right[:rank].T @ coordinates, right[rank:].T
-
-    def at(self, design: Floats) -> Floats:
-        """(M,) fitted values; NaN where the columns lie outside the span of those learned from."""
-        standard = design / self._size
-        lost = np.sum((standard @ self._outside) ** 2, axis=1) > _ESTIMABLE * np.maximum(np.sum(standard**2, axis=1), 1.0)
-        return np.where(lost, np.nan, standard @ self._coefficients)
-
-
 @dataclass(frozen=True, eq=False)
 class _FormulaQFunction(QFunction):
     basis: _Basis
-    line: _Line
+    line: LeastSquares
     notes: tuple[Note, ...] = ()
 
     def q(self, observations: NDArray[Any], time: Ints) -> Floats:
