@@ -1,0 +1,106 @@
+"""The base learners of the studies of heterogeneous effects: a cross-validated Gaussian kernel ridge and a P-spline with GCV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import BSpline
+from scipy.linalg import eigh, solve
+from scipy.spatial.distance import cdist
+from sklearn.base import BaseEstimator, RegressorMixin
+
+Floats = NDArray[np.float64]
+
+BANDWIDTHS = tuple(10.0 ** np.arange(0, 3.1, 0.5))
+"""From 1: of two standardised columns or more the kernel below is the identity but for ties, and the fit the mean, which a large
+bandwidth and penalty give as well."""
+PENALTIES = tuple(10.0 ** np.arange(-3, 3.1, 0.5))
+
+
+class GaussianRidge(RegressorMixin, BaseEstimator):
+    """Kernel ridge exp(-|x - x'|^2 / bandwidth) on standardised columns and a centred outcome, both parameters by K-fold CV.
+
+    A bandwidth costs one eigendecomposition of the kernel: the residuals of a fold F that is left out are (G_FF)^-1 (G y)_F, with
+    G = (K + penalty I)^-1 of all rows. With weights w, rows of K and y are multiplied by sqrt(w).
+    """
+
+    def __init__(
+        self,
+        bandwidths: Sequence[float] = BANDWIDTHS,
+        penalties: Sequence[float] = PENALTIES,
+        folds: int = 5,
+        random_state: int | None = None,
+    ) -> None:
+        self.bandwidths, self.penalties, self.folds, self.random_state = bandwidths, penalties, folds, random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> GaussianRidge:
+        X, y = np.asarray(X, float), np.asarray(y, float)
+        weights = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight) / np.mean(sample_weight)
+        root = np.sqrt(weights)
+        self._mean, self._sd = X.mean(axis=0), np.where(X.std(axis=0) > 0, X.std(axis=0), 1.0)
+        self._rows, self._level = (X - self._mean) / self._sd, float(np.average(y, weights=weights))
+        squares, scaled = cdist(self._rows, self._rows, "sqeuclidean"), root * (y - self._level)
+        self.bandwidth_, self.penalty_ = self._choose(squares, root, scaled)
+        kernel = np.exp(-squares / self.bandwidth_) * np.outer(root, root)
+        kernel[np.diag_indices_from(kernel)] += self.penalty_
+        self._coefficients = root * solve(kernel, scaled, assume_a="pos")
+        return self
+
+    def _choose(self, squares: Floats, root: Floats, scaled: Floats) -> tuple[float, float]:
+        if len(self.bandwidths) * len(self.penalties) == 1:
+            return float(self.bandwidths[0]), float(self.penalties[0])
+        fold = np.random.default_rng(self.random_state).permutation(len(scaled)) % self.folds
+        parts = [np.flatnonzero(fold == k) for k in range(self.folds)]
+        losses = {}
+        for bandwidth in self.bandwidths:
+            values, vectors = eigh(np.exp(-squares / bandwidth) * np.outer(root, root), driver="evd")
+            rotated, own = vectors.T @ scaled, [vectors[part] for part in parts]
+            for penalty in self.penalties:
+                shrunk = 1 / (np.maximum(values, 0) + penalty)
+                residuals = [solve((u * shrunk) @ u.T, u @ (shrunk * rotated), assume_a="pos") for u in own]
+                losses[bandwidth, penalty] = sum(float(r @ r) for r in residuals)
+        return min(losses, key=lambda pair: losses[pair])
+
+    def frozen(self) -> GaussianRidge:
+        """Unfitted, with the parameters that were chosen."""
+        return GaussianRidge((self.bandwidth_,), (self.penalty_,))
+
+    def predict(self, X: Any) -> Floats:
+        rows = (np.asarray(X, float) - self._mean) / self._sd
+        return self._level + np.exp(-cdist(rows, self._rows, "sqeuclidean") / self.bandwidth_) @ self._coefficients
+
+
+class PSpline(RegressorMixin, BaseEstimator):
+    """Cubic P-spline of one column on [low, high] with a second-difference penalty by generalised cross-validation."""
+
+    def __init__(self, knots: int = 50, low: float = -1.0, high: float = 1.0) -> None:
+        self.knots, self.low, self.high = knots, low, high
+
+    def _basis(self, X: Any) -> Floats:
+        inner = np.linspace(self.low, self.high, self.knots)
+        step = inner[1] - inner[0]
+        knots = np.concatenate([inner[0] - step * np.arange(3, 0, -1), inner, inner[-1] + step * np.arange(1, 4)])
+        x = np.clip(np.asarray(X, float)[:, 0], self.low, self.high)
+        return np.asarray(BSpline.design_matrix(x, knots, 3).toarray())
+
+    def fit(self, X: Any, y: Any) -> PSpline:
+        basis, y = self._basis(X), np.asarray(y, float)
+        gram, bend = basis.T @ basis, np.diff(np.eye(basis.shape[1]), 2, axis=0)
+        size = np.trace(gram) / len(gram)
+        roughness, vectors = eigh(bend.T @ bend, gram + 1e-7 * size * np.eye(len(gram)))
+        rotated = vectors.T @ (basis.T @ y)
+        columns = basis @ vectors
+        scores = {}
+        for penalty in 10.0 ** np.arange(-4, 8, 0.25):
+            shrink = 1 / (1 + penalty * np.maximum(roughness, 0))
+            residual = y - columns @ (shrink * rotated)
+            scores[penalty] = float(residual @ residual) / (1 - shrink.sum() / len(y)) ** 2
+        best = min(scores, key=lambda penalty: scores[penalty])
+        self._coefficients = vectors @ (rotated / (1 + best * np.maximum(roughness, 0)))
+        return self
+
+    def predict(self, X: Any) -> Floats:
+        return self._basis(X) @ self._coefficients
