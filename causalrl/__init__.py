@@ -23,6 +23,7 @@ _PUBLIC = {
     "inference.multiplier": ["MultiplierBootstrap"],
     "inference.concentration": ["EmpiricalBernstein", "Hoeffding", "StudentT"],
     "inference.bands": ["Bands", "simultaneous"],
+    "nuisances.balance": ["CBPS", "EntropyBalancing"],
     "nuisances.behavior": ["KnownPropensity", "Logged"],
     "nuisances.calibrated": ["Calibrated"],
     "nuisances.counts": ["Counts"],
@@ -45,6 +46,7 @@ _PUBLIC = {
     "nuisances.treatment_models": ["NormalDensity"],
     "estimators": ["ALL"],
     "estimators.base": ["Estimator"],
+    "estimators.balancing": ["BalancedMean"],
     "estimators.weighting": ["IS", "PDIS", "PDWIS", "WIS", "OnPolicyMean"],
     "estimators.direct": ["DirectMethod"],
     "estimators.doubly_robust": ["DR", "WDR"],
@@ -55,6 +57,8 @@ _PUBLIC = {
     "estimators.instruments": ["TwoStage"],
     "estimators.marginal_structural": ["MSM", "Identity", "LogitLink"],
     "estimators.names": ["AIPW", "FQE", "GFormula", "IPW", "MQL", "MWL", "RIS", "SLearner", "TLearner"],
+    "estimators.partially_linear": ["PLR"],
+    "estimators.targeted": ["TMLE"],
     "heterogeneity.scores": ["DoublyRobustScores", "doubly_robust_scores"],
     "heterogeneity.summaries": ["best_linear_projection", "effect_calibration", "sorted_group_effects", "subgroup_effects"],
     "heterogeneity.targeting": ["TargetingCurve", "targeting_curve"],
@@ -102,6 +106,7 @@ if TYPE_CHECKING:
     from causalrl.estimands import PolicyValue as PolicyValue
     from causalrl.estimate import Estimate as Estimate
     from causalrl.estimators import ALL as ALL
+    from causalrl.estimators.balancing import BalancedMean as BalancedMean
     from causalrl.estimators.base import Estimator as Estimator
     from causalrl.estimators.direct import DirectMethod as DirectMethod
     from causalrl.estimators.doubly_robust import DR as DR
@@ -126,6 +131,8 @@ if TYPE_CHECKING:
     from causalrl.estimators.names import GFormula as GFormula
     from causalrl.estimators.names import SLearner as SLearner
     from causalrl.estimators.names import TLearner as TLearner
+    from causalrl.estimators.partially_linear import PLR as PLR
+    from causalrl.estimators.targeted import TMLE as TMLE
     from causalrl.estimators.weighting import IS as IS
     from causalrl.estimators.weighting import PDIS as PDIS
     from causalrl.estimators.weighting import PDWIS as PDWIS
@@ -156,6 +163,8 @@ if TYPE_CHECKING:
     from causalrl.inference.multiplier import MultiplierBootstrap as MultiplierBootstrap
     from causalrl.inference.wald import RefitWald as RefitWald
     from causalrl.inference.wald import Wald as Wald
+    from causalrl.nuisances.balance import CBPS as CBPS
+    from causalrl.nuisances.balance import EntropyBalancing as EntropyBalancing
     from causalrl.nuisances.behavior import KnownPropensity as KnownPropensity
     from causalrl.nuisances.behavior import Logged as Logged
     from causalrl.nuisances.calibrated import Calibrated as Calibrated

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
+    from causalrl.checkup import Checkup
     from causalrl.estimate import Estimate
 
 _STYLE = """
@@ -25,6 +26,21 @@ def estimate_html(estimate: Estimate) -> str:
     table = estimate.to_frame().to_html(index=False, float_format=lambda x: f"{x:.4f}")
     notes = "".join(f"<li>{escape(text)}</li>" for text in estimate.diagnostics["warnings"])
     return f"{table}<ul>{notes}</ul>" if notes else str(table)
+
+
+def checkup_html(checkup: Checkup) -> str:
+    """Findings and tables for notebooks."""
+    from causalrl.report.checkup_report import checkup_tables
+
+    notes = "".join(
+        f"<li><b>{finding.severity.name.lower()}</b> {escape(finding.where)}: {escape(finding.text)}</li>"
+        for finding in checkup.findings
+    )
+    parts = [
+        f"<p><b>{escape(title)}</b></p>{table.to_html(index=False, na_rep='', float_format=lambda x: f'{x:.4g}')}"
+        for title, table in checkup_tables(checkup)
+    ]
+    return f"<ul>{notes}</ul>{''.join(parts)}" if notes else "".join(parts)
 
 
 def write_table(frame: pd.DataFrame, path: Path, title: str) -> Path:
