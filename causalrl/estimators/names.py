@@ -6,10 +6,12 @@ from typing import Any
 
 from causalrl.checks import flag
 from causalrl.errors import EstimandError
+from causalrl.estimators.balancing import BalancedMean
 from causalrl.estimators.direct import DirectMethod
 from causalrl.estimators.doubly_robust import DR
 from causalrl.estimators.marginal import MIS
 from causalrl.estimators.weighting import IS, WIS
+from causalrl.nuisances.balance import BalancingWeights
 from causalrl.nuisances.behavior import BehaviorLike
 from causalrl.nuisances.counts import Counts
 from causalrl.nuisances.function_classes import FunctionClass, LinearClass
@@ -20,14 +22,34 @@ from causalrl.nuisances.tabular import TabularQ
 from causalrl.nuisances.value import ValueModel
 
 
-def IPW(propensity: BehaviorLike | None = None, *, normalized: bool = True, folds: int | None = None) -> WIS | IS:
+def IPW(
+    propensity: BehaviorLike | None = None,
+    *,
+    normalized: bool = True,
+    folds: int | None = None,
+    weights: BalancingWeights | None = None,
+) -> WIS | IS | BalancedMean:
     """Inverse probability weighting: Hajek (`WIS`), or Horvitz-Thompson (`IS`) where `normalized` is False.
+
+    Args:
+        propensity: see `WIS`'s behavior. normalized: divide by the sum of the weights. folds: see `WIS`.
+        weights: `EntropyBalancing()` or `CBPS()`, which balance the covariates themselves (`BalancedMean`); they take the place
+            of propensities.
+
+    Raises:
+        EstimandError: for weights together with propensities, folds, or normalized=False.
 
     Example:
         >>> IPW() == WIS(), IPW(normalized=False) == IS()
         (True, True)
     """
-    return (WIS if flag("normalized", normalized, EstimandError) else IS)(behavior=propensity, folds=folds)
+    normalize = flag("normalized", normalized, EstimandError)
+    if weights is None:
+        return (WIS if normalize else IS)(behavior=propensity, folds=folds)
+    given = {"propensity": propensity is not None, "folds": folds is not None, "normalized=False": not normalize}
+    for name in (name for name, present in given.items() if present):
+        raise EstimandError(f"IPW: weights={weights} balance the covariates in place of propensities; leave out {name}.")
+    return BalancedMean(weights)
 
 
 def RIS(memory: int = 1, *, normalized: bool = False) -> WIS | IS:
@@ -45,14 +67,17 @@ def RIS(memory: int = 1, *, normalized: bool = False) -> WIS | IS:
     return (WIS if flag("normalized", normalized, EstimandError) else IS)(behavior=Counts(memory=memory))
 
 
-def AIPW(outcome: ValueModel, propensity: BehaviorLike | None = None, *, folds: int | None = None) -> DR:
+def AIPW(outcome: ValueModel, propensity: BehaviorLike | None = None, *, folds: int | None = None, repeats: int = 1) -> DR:
     """Augmented inverse probability weighting (Robins, Rotnitzky & Zhao 1994): `DR`.
 
+    Args:
+        outcome: value model. propensity: see `DR`'s behavior. folds, repeats: see `DR`.
+
     Example:
-        >>> AIPW(outcome=TabularQ(), folds=2) == DR(q=TabularQ(), folds=2)
+        >>> AIPW(outcome=TabularQ(), folds=2, repeats=3) == DR(q=TabularQ(), folds=2, repeats=3)
         True
     """
-    return DR(q=outcome, behavior=propensity, folds=folds)
+    return DR(q=outcome, behavior=propensity, folds=folds, repeats=repeats)
 
 
 def GFormula(outcome: ValueModel) -> DirectMethod:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
-from causalrl.checks import number
+from causalrl.checks import Floats, number
 from causalrl.errors import EstimandError
-from causalrl.estimands import PolicyValue
+from causalrl.estimands import ATE, PolicyValue, PopulationEffect
 from causalrl.estimate import Estimate
 from causalrl.estimators.base import Estimator, IgnoresPolicy, Score, check_folds, estimate_from_score, weighted_point
 from causalrl.estimators.importance import Records, importance_score
+from causalrl.estimators.populations import comparison_weights, effect_from_score, tilted_score, tilted_weights
 from causalrl.estimators.refits import compiled_refit
 from causalrl.inference.functionals import Sum
 from causalrl.kernels.ragged import discounted_returns
@@ -71,7 +73,33 @@ class ImportanceEstimator(Estimator):
 
 
 @dataclass(frozen=True)
-class IS(ImportanceEstimator):
+class WeightingEstimator(ImportanceEstimator):
+    """Base of those that weight outcomes and nothing else; between two arms they also answer ATT, ATC, ATO and ATM.
+
+    The arms are then compared under the weights h(e) / P(own arm) (Li, Morgan & Zaslavsky 2018, eq. 3), normalised in each arm,
+    or divided by sum h(e) where the estimator does not normalise; `truncate` bounds these weights.
+
+    Args:
+        behavior, folds, truncate: see `ImportanceEstimator`.
+    """
+
+    normalized: ClassVar[bool]
+
+    def average_effect(self, nuisances: Nuisances, goal: PopulationEffect | ATE) -> Estimate:
+        if isinstance(goal, ATE):
+            return super().average_effect(nuisances, goal)
+        return effect_from_score(self, nuisances, goal, lambda own: self._tilted(own, goal))
+
+    def _tilted(self, nuisances: Nuisances, goal: PopulationEffect) -> Score:
+        weights = tilted_weights(nuisances, goal, self.behavior, self.folds, self.truncate)
+        return tilted_score(weights, normalized=self.normalized)
+
+    def balancing_weights(self, nuisances: Nuisances, goal: PopulationEffect | ATE) -> Floats | None:
+        return comparison_weights(nuisances, goal, self.behavior, self.folds, self.truncate)
+
+
+@dataclass(frozen=True)
+class IS(WeightingEstimator):
     """Trajectory importance sampling, mean of w_i G_i (Precup, Sutton & Singh 2000); Horvitz-Thompson IPW at horizon 1.
 
     w is the product of the trajectory's importance ratios and G its discounted return. Unbiased where the propensities are
@@ -92,12 +120,14 @@ class IS(ImportanceEstimator):
         3.0
     """
 
+    normalized: ClassVar[bool] = False
+
     def score(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
-        return self._by_trajectory(nuisances, goal, normalized=False)
+        return self._by_trajectory(nuisances, goal, self.normalized)
 
 
 @dataclass(frozen=True)
-class WIS(ImportanceEstimator):
+class WIS(WeightingEstimator):
     """Weighted importance sampling, sum w_i G_i / sum w_i; Hajek IPW at horizon 1.
 
     The normaliser runs over all trajectories, each with the weight of its last step.
@@ -119,12 +149,14 @@ class WIS(ImportanceEstimator):
         4.0
     """
 
+    normalized: ClassVar[bool] = True
+
     def score(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
-        return self._by_trajectory(nuisances, goal, normalized=True)
+        return self._by_trajectory(nuisances, goal, self.normalized)
 
 
 @dataclass(frozen=True)
-class PDIS(ImportanceEstimator):
+class PDIS(WeightingEstimator):
     """Per-decision importance sampling, mean of sum_t discount^t w_t r_t (Precup, Sutton & Singh 2000).
 
     Args:
@@ -144,12 +176,14 @@ class PDIS(ImportanceEstimator):
         6.666666666667
     """
 
+    normalized: ClassVar[bool] = False
+
     def score(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
-        return self._by_decision(nuisances, goal, normalized=False)
+        return self._by_decision(nuisances, goal, self.normalized)
 
 
 @dataclass(frozen=True)
-class PDWIS(ImportanceEstimator):
+class PDWIS(WeightingEstimator):
     """Consistent weighted per-decision importance sampling, sum_t discount^t sum_i w_it r_it / sum_i w_it (CWPDIS; Thomas 2015).
 
     Every normaliser runs over all trajectories; an ended one keeps its last weight and earns 0.
@@ -171,8 +205,10 @@ class PDWIS(ImportanceEstimator):
         3.666666666667
     """
 
+    normalized: ClassVar[bool] = True
+
     def score(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
-        return self._by_decision(nuisances, goal, normalized=True)
+        return self._by_decision(nuisances, goal, self.normalized)
 
 
 @dataclass(frozen=True)
