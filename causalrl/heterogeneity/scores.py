@@ -147,7 +147,7 @@ def doubly_robust_scores(
         >>> study = Point().sample(2000, seed=0)
         >>> scores = doubly_robust_scores(study, crl.PerAction(LinearRegression()), crl.Logit())
         >>> round(float(scores.effect().mean()), 2), scores.gamma.shape
-        (0.97, (2000, 2))
+        (0.99, (2000, 2))
     """
     check_folds(folds)
     nuisances = Nuisances(data, seed)

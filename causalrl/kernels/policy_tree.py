@@ -40,7 +40,7 @@ def _subtree_values(order: Ints, code: Ints, gamma: Floats, f: int, depth: int) 
     if depth == 0:
         return _leaf_values(order[f], gamma), _leaf_values(order[f][::-1], gamma)[::-1]
     if depth == 1:
-        return _swept_values(order, code, gamma, order[f]), _swept_values(order, code, gamma, order[f][::-1])[::-1]
+        return _stump_values(order, code, gamma, f)
     count = order.shape[1]
     low, high = np.zeros(count + 1), np.zeros(count + 1)
     inside = np.zeros(len(gamma), np.bool_)
@@ -60,6 +60,12 @@ def _leaf_values(rows: Ints, gamma: Floats) -> Floats:
         totals += gamma[rows[j]]
         values[j + 1] = totals.max()
     return values
+
+
+@compiled
+def _stump_values(order: Ints, code: Ints, gamma: Floats, f: int) -> tuple[Floats, Floats]:
+    """(m + 1,) best sums of the first j rows by feature f, and of the others, under trees of depth 1."""
+    return _swept_values(order, code, gamma, order[f]), _swept_values(order, code, gamma, order[f][::-1])[::-1]
 
 
 @compiled
@@ -108,11 +114,11 @@ def _depth_two_value(order: Ints, code: Ints, gamma: Floats) -> float:
     width, count = order.shape
     best = -np.inf
     for f in range(width):
-        low, high = _subtree_values(order, code, gamma, f, 1)
-        best = max(best, low[count])
+        low, high = _stump_values(order, code, gamma, f)
+        best = max(best, float(low[count]))
         for j in range(1, count):
             if code[f, order[f, j]] != code[f, order[f, j - 1]]:
-                best = max(best, low[j] + high[j])
+                best = max(best, float(low[j] + high[j]))
     return best
 
 
