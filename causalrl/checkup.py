@@ -134,7 +134,7 @@ def check(data: Trajectories, *, behavior: BehaviorLike | None = None, folds: in
     if columns is not None:
         parts.findings += column_findings(columns)
     if len(log.arms) > 1:
-        _propensity_parts(parts, nuisances, log, behavior, folds)
+        _propensity_parts(parts, nuisances, log, columns, behavior, folds)
     if parts.balance is None and columns is not None and log.one_decision and log.n_actions:
         parts.balance = balance_of(data.observations, data.feature_names, data.actions, None)
     parts.findings += [] if parts.balance is None else balance_findings(parts.balance)
@@ -157,7 +157,12 @@ class _Parts:
 
 
 def _propensity_parts(
-    parts: _Parts, nuisances: Nuisances, log: LogFacts, behavior: BehaviorLike | None, folds: int | None
+    parts: _Parts,
+    nuisances: Nuisances,
+    log: LogFacts,
+    columns: Columns | None,
+    behavior: BehaviorLike | None,
+    folds: int | None,
 ) -> None:
     data = nuisances.data
     model = as_behavior(behavior, data)
@@ -176,21 +181,25 @@ def _propensity_parts(
         parts.findings.append(Finding(Severity.NOTE, "propensities", text))
         return
     parts.overlap = overlap_by_arm(parts.propensities, data.actions, weighted=log.one_decision)
-    for arm in parts.overlap:
-        parts.findings += overlap_findings(arm, log.decisions)
-    if not data.tabular:
+    parts.findings += overlap_findings(parts.overlap, log.decisions)
+    if columns is not None:
         if log.one_decision:
             parts.balance = balance_of(data.observations, data.feature_names, data.actions, 1 / fitted.logged)
-        parts.regions = _regions(nuisances, parts.propensities)
+        parts.regions = _regions(data, columns, parts.propensities, nuisances.seed)
         parts.findings += region_findings(parts.regions)
     parts.calibration = _calibration(parts, nuisances, log, behavior, fitted)
     for curve in parts.calibration:
         parts.findings += calibration_findings(curve)
 
 
-def _regions(nuisances: Nuisances, propensities: Floats) -> tuple[Region, ...]:
-    data = nuisances.data
-    return positivity_regions(data.observations, data.feature_names, propensities, data.actions, nuisances.seed)
+def _regions(data: Trajectories, columns: Columns, propensities: Floats, seed: int) -> tuple[Region, ...]:
+    """Of the columns that are neither constant nor made of others."""
+    left_out = {*columns.constant, *(name for name, _ in columns.dependent)}
+    kept = [j for j, name in enumerate(columns.names) if name not in left_out]
+    if not kept:
+        return ()
+    names = tuple(columns.names[j] for j in kept)
+    return positivity_regions(data.observations[:, kept], names, propensities, data.actions, seed)
 
 
 def _all_arms(fitted: FittedBehavior) -> Floats | None:

@@ -96,8 +96,8 @@ def _action_findings(log: LogFacts) -> Iterator[Finding]:
     if log.states is not None and log.states.gaps:
         state, visits, missing = log.states.examples[0]
         text = (
-            f"in {log.states.gaps} of {log.states.visited} visited states ({share(log.states.share)} of decisions) some action was "
-            f"never taken (state {state}, {visits} visits: {_listed(missing)}); a target that takes it there has no support."
+            f"in {log.states.gaps} of {log.states.visited} visited states ({share(log.states.share)} of decisions) some action "
+            f"was never taken (state {state}, {visits} visits: {_listed(missing)}); a target that takes it there has no support."
         )
         yield Finding(Severity.WARNING if log.one_decision else Severity.NOTE, "states", text)
 
@@ -136,19 +136,28 @@ def balance_findings(balance: Balance) -> Iterator[Finding]:
         yield Finding(Severity.WARNING, "balance", text)
 
 
-def overlap_findings(arm: ArmOverlap, decisions: int) -> Iterator[Finding]:
-    """On the propensities of one arm, and its weights."""
+def overlap_findings(arms: tuple[ArmOverlap, ...], decisions: int) -> Iterator[Finding]:
+    """On the propensities of each arm, and its weights."""
+    mirrored = len(arms) == 2 and np.isclose(arms[0].most + arms[1].least, 1)
+    for arm in arms:
+        yield from _propensity_findings(arm, decisions, report_range=not mirrored or arm is arms[1])
+
+
+def _propensity_findings(arm: ArmOverlap, decisions: int, report_range: bool) -> Iterator[Finding]:
     where = f"overlap, arm {arm.arm}"
-    if arm.outside:
+    if arm.outside and report_range:
         text = (
             f"{share(arm.outside)} of {decisions} decisions have a propensity outside [{EXTREME}, {1 - EXTREME}] (it runs from "
             f"{arm.least:.2g} to {arm.most:.2g}); ask for ATO(), or say for whom the answer is meant."
         )
         yield Finding(Severity.WARNING, where, text)
-    if arm.ess is None or arm.largest_share is None:
+    if arm.ess is None or arm.ess_overlap is None or arm.largest_share is None:
         return
     if arm.ess < max(min(FEW, arm.n / 2), _SMALL_SHARE * arm.n):
-        text = f"its {arm.n} decisions are worth {arm.ess:.1f} after weighting; use overlap weights ({arm.ess_overlap:.1f})."
+        mend = (
+            f"in the overlap population, ATO(), {arm.ess_overlap:.1f}" if arm.ess_overlap > arm.ess else "expect wide intervals"
+        )
+        text = f"its {arm.n} decisions are worth {arm.ess:.1f} after weighting; {mend}."
         yield Finding(Severity.WARNING, where, text)
     if arm.largest_share > max(LARGE_SHARE, 2 / arm.n):
         text = f"one decision carries {arm.largest_share:.0%} of its weight; look at that record, and see most_influential()."
@@ -160,10 +169,14 @@ def overlap_findings(arm: ArmOverlap, decisions: int) -> Iterator[Finding]:
 
 def region_findings(regions: tuple[Region, ...]) -> Iterator[Finding]:
     """On regions where an arm is rare."""
-    for region in regions:
-        if region.mean < RARE:
-            text = f"{region!r}. Effects there rest on extrapolation: leave the region out of the question, or ask for ATO()."
-            yield Finding(Severity.WARNING, "positivity", text)
+    rare = [region for region in regions if region.mean < RARE]
+    if rare:
+        text = (
+            f"some arm has a mean propensity below {RARE} in {len(rare)} of {len(regions)} regions, which hold "
+            f"{sum(r.n for r in rare)} of {sum(r.n for r in regions)} decisions; the worst: {rare[0]!r}. Effects there rest on extrapolation: leave the "
+            "regions out of the question, or ask for ATO()."
+        )
+        yield Finding(Severity.WARNING, "positivity", text)
 
 
 def calibration_findings(curve: CalibrationCurve) -> Iterator[Finding]:

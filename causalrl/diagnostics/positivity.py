@@ -45,8 +45,8 @@ class Region:
     def __repr__(self) -> str:
         took = int(self.counts[self.arm])
         return (
-            f"{self.rule}: n = {self.n}, of whom {took} took arm {self.arm}; its propensity is {self.mean:.3f} on average "
-            f"and at least {self.least:.4f}"
+            f"{self.rule}: n = {self.n}, of whom {took} took arm {self.arm}; its propensity is {self.mean:.2g} on average "
+            f"and at least {self.least:.2g}"
         )
 
 

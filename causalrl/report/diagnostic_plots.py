@@ -70,7 +70,9 @@ def love_plot(names: tuple[str, ...], before: Floats, after: Floats | None = Non
     assert first is not None
     if len(first) != len(names) or (second is not None and len(second) != len(names)):
         raise DataError(f"names: {len(names)} names for {len(first)} differences; pass one name a column.")
-    order = np.argsort(-first, kind="stable")[:_MOST]
+    largest = np.argsort(-(first if second is None else np.maximum(first, second)), kind="stable")
+    order, rest = largest[:_MOST], len(largest[_MOST:])
+    order = order[np.argsort(-first[order], kind="stable")]
     if ax is None:
         ax = _new_axes(6.0, 1.4 + _ROW * len(order))
     finite = [values[order][np.isfinite(values[order])] for values in (first, second) if values is not None]
@@ -86,8 +88,7 @@ def love_plot(names: tuple[str, ...], before: Floats, after: Floats | None = Non
     ax.set_yticks(y, [names[j] for j in order])
     ax.set_ylim(len(order) - 0.4, -0.6)
     ax.set_xlim(0, edge)
-    rest = len(first) - len(order)
-    title = "Balance" + (f" ({rest} more columns below {first[order[-1]]:.2f} before)" if rest else "")
+    title = "Balance" + (f" ({rest} more columns differ less)" if rest else "")
     return _finish(ax, title, "|standardised mean difference|", None)
 
 
@@ -170,8 +171,8 @@ def calibration_plot(curve: CalibrationCurve, ax: Axes | None = None) -> Axes:
     top = min(1.0, 1.15 * float(max(curve.predicted.max(), (centre + half).max())))
     ax.set_xlim(0, top)
     ax.set_ylim(0, top)
-    where = "cross-fitted" if curve.cross_fitted else "in the sample"
-    return _finish(ax, f"Calibration ({where})", f"predicted P(arm {curve.arm} | X)", "frequency")
+    title = "Calibration" if curve.cross_fitted else "Calibration (in the sample)"
+    return _finish(ax, title, f"predicted P(arm {curve.arm} | X)", "frequency")
 
 
 def influence_plot(influential: Influential, ax: Axes | None = None) -> Axes:
