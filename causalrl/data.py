@@ -17,6 +17,8 @@ from causalrl.checks import (
     action_array,
     array_of,
     behavior_rows,
+    check_arms,
+    check_covariates,
     check_probabilities,
     check_size,
     cluster_codes,
@@ -176,8 +178,8 @@ class Trajectories:
         for field, given in (("X", columns), ("outcome", outcome), ("propensity", propensity)):
             if given is not None and len(array_of(field, given)) != n:
                 raise DataError(f"{field}: {len(given)} rows, but treatment has {n}; pass one row a unit.")  # type: ignore[arg-type]
-        if n and (arms == arms.flat[0]).all():
-            raise DataError(f"treatment: every unit has arm {arms.flat[0]}; an effect needs at least two arms in the data.")
+        check_arms(arms)
+        check_covariates(columns, feature_names)
         probabilities = None if propensity is None else np.asarray(propensity, float)
         if probabilities is not None and probabilities.ndim == 1:
             check_probabilities("propensity", probabilities)

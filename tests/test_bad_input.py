@@ -169,7 +169,7 @@ CROSS_SECTIONS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "nan propensity": ({"propensity": [0.5, NAN, 0.5]}, ("propensity: row 1", "nan")),
     "rows of propensities": ({"propensity": [[0.5, 0.5], [0.5, 0.4], [0.5, 0.5]]}, ("row 1 sums to 0.9", "Divide")),
     "impossible arm": ({"propensity": [0.5, 1.0, 0.5]}, ("row 1", "logged action 0", "probability 0")),
-    "nan covariate": ({"X": [[0.0], [NAN], [2.0]]}, ("row 1", "nan", "Impute or drop")),
+    "nan covariate": ({"X": [[0.0], [NAN], [2.0]]}, ("column 0 missing", "row 1", "Impute or drop")),
     "nan outcome": ({"outcome": [1.0, NAN, 3.0]}, ("row 1", "nan", "Impute or drop")),
     "text arms": ({"treatment": ["a", "b", "a"]}, ("not numeric", "encode")),
     "short outcome": ({"outcome": [1.0, 2.0]}, ("outcome: 2 rows", "treatment has 3")),
