@@ -23,16 +23,18 @@ _CONSTANT = 1e-12
 @compiled
 def column_moments(design: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """Weighted means and standard deviations (d,) of the columns; 0 and 1 for the intercept, and 1 for a constant column."""
-    total = weights.sum()
-    means, deviations = np.zeros(design.shape[1]), np.ones(design.shape[1])
+    total, d = weights.sum(), design.shape[1]
+    means, squares, deviations = np.zeros(d), np.zeros(d), np.ones(d)
     if total > 0.0:
-        for f in range(1, design.shape[1]):
-            for j in range(len(weights)):
-                means[f] += weights[j] * design[j, f] / total
-            square = 0.0
-            for j in range(len(weights)):
-                square += weights[j] * (design[j, f] - means[f]) ** 2
-            deviation = np.sqrt(square / total)
+        for j in range(len(weights)):
+            for f in range(1, d):
+                means[f] += weights[j] * design[j, f]
+        means /= total
+        for j in range(len(weights)):
+            for f in range(1, d):
+                squares[f] += weights[j] * (design[j, f] - means[f]) ** 2
+        for f in range(1, d):
+            deviation = np.sqrt(squares[f] / total)
             deviations[f] = deviation if deviation > _CONSTANT else 1.0
     return means, deviations
 
@@ -63,12 +65,19 @@ def action_inverse_grams(design: Floats, actions: Ints, weights: Floats, n_actio
     for a in range(n_actions):
         if total[a] > 0.0:
             means[a] /= total[a]
+    centered = np.empty(d)
     for j in range(len(actions)):
         a = actions[j]
         if weights[j] > 0.0:
             for f in range(d):
-                for g in range(d):
-                    grams[a, f, g] += weights[j] * (design[j, f] - means[a, f]) * (design[j, g] - means[a, g])
+                centered[f] = design[j, f] - means[a, f]
+            for f in range(d):
+                scaled = weights[j] * centered[f]
+                for g in range(f + 1):
+                    grams[a, f, g] += scaled * centered[g]
+    for a in range(n_actions):
+        for f in range(d):
+            grams[a, :f, f] = grams[a, f, :f]
     units, penalty = np.outer(deviations, deviations), ridge * weights.sum()
     for a in range(n_actions):
         grams[a] /= units
@@ -150,6 +159,8 @@ def finite_horizon_linear_q(
     out = np.empty((horizon, n_actions, design.shape[1]))
     grams, means = action_inverse_grams(design, actions, weights, n_actions, ridge)
     out[horizon - 1] = action_least_squares(grams, means, design, actions, weights, rewards)
+    if horizon == 1:
+        return out
     inner_weights = weights * known
     grams, means = action_inverse_grams(design, actions, inner_weights, n_actions, ridge)
     for t in range(horizon - 2, -1, -1):

@@ -67,7 +67,7 @@ def row_product(a: Floats, i: int, b: Floats, j: int, count: int) -> float:
 @compiled
 def copy_columns(matrix: Floats, first: int, out: Floats) -> int:
     """Write rows first, first + 1, ... of a matrix (M, d) into the columns of out (d, B); returns how many there are."""
-    count = min(len(matrix) - first, out.shape[1])
+    count = int(min(len(matrix) - first, out.shape[1]))
     for j in range(count):
         for f in range(len(out)):
             out[f, j] = matrix[first + j, f]
@@ -117,16 +117,36 @@ def information(design: Floats, weights: Floats, probabilities: Floats) -> Float
 
 
 @compiled
-def score_rows(design: Floats, classes: Ints, probabilities: Floats) -> Floats:
-    """(M, (K - 1) d) derivative of each row's log-likelihood in the coefficients."""
-    m, d = design.shape
-    k = probabilities.shape[1] - 1
-    out = np.empty((m, k * d))
-    for j in range(m):
-        for a in range(k):
-            residual = (1.0 if classes[j] == a + 1 else 0.0) - probabilities[j, a + 1]
+def linear_predictor(design: Floats, j: int, coefficients: Floats, c: int) -> float:
+    """Log odds of class c against class 0 at row j."""
+    eta = 0.0
+    if c > 0:
+        for f in range(design.shape[1]):
+            eta += design[j, f] * coefficients[c - 1, f]
+    return eta
+
+
+@compiled
+def score_along(design: Floats, classes: Ints, probabilities: Floats, direction: Floats) -> Floats:
+    """(M,) derivative of each row's log-likelihood along a direction (K - 1, d) of the coefficients."""
+    out = np.zeros(len(design))
+    for j in range(len(design)):
+        for c in range(1, len(direction) + 1):
+            residual = (1.0 if classes[j] == c else 0.0) - probabilities[j, c]
+            out[j] += residual * linear_predictor(design, j, direction, c)
+    return out
+
+
+@compiled
+def score_sum(design: Floats, classes: Ints, probabilities: Floats, weights: Floats) -> Floats:
+    """((K - 1) d,) weighted sum of the derivatives of the rows' log-likelihoods."""
+    d, k = design.shape[1], probabilities.shape[1] - 1
+    out = np.zeros(k * d)
+    for j in range(len(design)):
+        for c in range(1, k + 1):
+            residual = weights[j] * ((1.0 if classes[j] == c else 0.0) - probabilities[j, c])
             for f in range(d):
-                out[j, a * d + f] = residual * design[j, f]
+                out[(c - 1) * d + f] += residual * design[j, f]
     return out
 
 
@@ -176,16 +196,6 @@ def derivatives(design: Floats, classes: Ints, weights: Floats, coefficients: Fl
                 gradient[a * d + f] += row_product(residuals, a, columns, f, count)
         add_information(columns, probabilities, own, count, scaled, hessian)
     return largest
-
-
-@compiled
-def linear_predictor(design: Floats, j: int, coefficients: Floats, c: int) -> float:
-    """Log odds of class c against class 0 at row j."""
-    eta = 0.0
-    if c > 0:
-        for f in range(design.shape[1]):
-            eta += design[j, f] * coefficients[c - 1, f]
-    return eta
 
 
 @compiled
@@ -248,7 +258,7 @@ def newton_logit_from(
     for iteration in range(max_iterations):
         for f in range(size):
             hessian[f, f] += 1e-12 * (1e-300 + hessian[f, f])
-        step = np.linalg.solve(hessian, gradient).reshape(start.shape)
+        step: Floats = np.linalg.solve(hessian, gradient).reshape(start.shape)
         change = largest_predictor(design, step)
         if change > _SHORT:
             step = halved(step, coefficients, design, classes, weights)

@@ -83,12 +83,14 @@ def logit_propensities(
     n_folds = folds.max() + 1
     for fold in range(n_folds):
         train = training_weights(weights, folds, fold, n_folds)
-        rows, row_weights, code = np.empty(len(actions), np.int64), np.empty(len(actions)), np.full(n_actions, -1)
-        used = 0
+        design, row_weights, classes = np.empty(basis.shape), np.empty(len(actions)), np.empty(len(actions), np.int64)
+        code, used = np.full(n_actions, -1), 0
         for i in range(len(train)):
             if train[i] > 0.0:
                 for j in range(offsets[i], offsets[i + 1]):
-                    rows[used], row_weights[used] = j, train[i]
+                    for f in range(basis.shape[1]):
+                        design[used, f] = basis[j, f]
+                    row_weights[used], classes[used] = train[i], actions[j]
                     code[actions[j]] = 0
                     used += 1
         n_classes = 0
@@ -98,7 +100,7 @@ def logit_propensities(
                 n_classes += 1
         if n_classes < 2:
             continue
-        design, classes = basis[rows[:used]], code[actions[rows[:used]]]
+        design, classes = design[:used], code[classes[:used]]
         begin = start if n_classes == n_actions else np.zeros((n_classes - 1, basis.shape[1]))
         coefficients, change, _ = newton_logit_from(begin, design, classes, row_weights[:used], max_iterations, tolerance)
         if np.isinf(change) or (change > 1e-3 and largest_predictor(design, coefficients) > diverged):

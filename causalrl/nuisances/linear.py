@@ -95,7 +95,7 @@ class _Design:
 
     def __init__(self, features: Features | None, problem: ValueProblem) -> None:
         steps, target = problem.steps, problem.target
-        self.basis = Standardized(features, problem.steps)
+        self.basis = steps.once(("linear", features), lambda: Standardized(features, steps))
         self.rows = self.basis.with_intercept(steps.observations), steps.actions, steps.rewards, steps.known
         there = target.there if problem.sequential else np.zeros(len(steps), np.bool_)
         points, place = distinct(steps.next_observations[there])

@@ -13,7 +13,7 @@ from causalrl.checks import Bools, Floats, Ints
 from causalrl.data import Steps
 from causalrl.diagnostics.record import Note
 from causalrl.errors import ConvergenceWarning, DataError, SeparationError, SeparationWarning
-from causalrl.kernels.logit import information, newton_logit, score_rows, softmax_rows
+from causalrl.kernels.logit import information, largest_predictor, newton_logit, score_along, score_sum, softmax_rows
 from causalrl.kernels.refit_propensities import refit_logit
 from causalrl.nuisances.behavior import BehaviorFit, PropensityRefit
 from causalrl.nuisances.formulas import Formula, covariate_columns, feature_labels
@@ -49,25 +49,20 @@ class Logit:
     known: bool = field(default=False, init=False, repr=False)
 
     def fit(self, steps: Steps, weights: Floats, seed: int) -> BehaviorFit:
-        design = Design(self.formula, steps)
+        design, basis = _on(self.formula, steps)
         used = weights > 0
         classes = np.unique(steps.actions[used])
-        basis = design.basis(steps.observations)
         if len(classes) < 2:
             raise DataError(f"actions: every decision that Logit() learns from is action {classes[0]}; a logit needs two.")
-        coded = np.searchsorted(classes, steps.actions[used])
-        coefficients, change, iterations = newton_logit(
-            np.ascontiguousarray(basis[used]), coded, weights[used], len(classes), _MAX_ITERATIONS, _TOLERANCE
-        )
-        predictor = float(np.abs(basis[used] @ coefficients.T).max())
+        coded, rows = np.searchsorted(classes, steps.actions[used]), np.ascontiguousarray(basis[used])
+        coefficients, change, iterations = newton_logit(rows, coded, weights[used], len(classes), _MAX_ITERATIONS, _TOLERANCE)
+        predictor = largest_predictor(rows, coefficients)
         if (predictor > _DIVERGED and change > 1e-3) or np.isinf(change):
             raise SeparationError(
                 f"behavior: the logit's likelihood has no maximum, since {design.culprit(coefficients)} separates the actions "
                 f"perfectly (linear predictor {predictor:.0f} and growing). Drop or coarsen it, or pass a penalised classifier."
             )
-        return LogitFit(
-            design, coefficients, classes, steps, basis, _notes(change, iterations, design, coefficients, basis[used])
-        )
+        return LogitFit(design, coefficients, classes, steps, basis, _notes(change, iterations, design, coefficients, rows))
 
     @property
     def compiled(self) -> bool:
@@ -76,10 +71,20 @@ class Logit:
 
     def propensity_refit(self, steps: Steps) -> PropensityRefit:
         """Refits of the logged actions' probabilities, in a kernel; NaN where a resample separates the actions."""
-        basis = np.ascontiguousarray(Design(self.formula, steps).basis(steps.observations))
+        basis = np.ascontiguousarray(_on(self.formula, steps)[1])
         actions = steps.actions.copy()  # writable, so that a view of the data does not compile the kernel once more
         sizes = steps.data.n_actions, steps.offsets
         return partial(refit_logit, basis, actions, *sizes, _MAX_ITERATIONS, _TOLERANCE, _DIVERGED)
+
+
+def _on(formula: str | None, steps: Steps) -> tuple[Design, Floats]:
+    """The design of all steps and its basis there, made once for all folds."""
+
+    def make() -> tuple[Design, Floats]:
+        design = Design(formula, steps)
+        return design, design.basis(steps.observations)
+
+    return steps.once(("logit", formula), make)
 
 
 def _notes(change: float, iterations: int, design: Design, coefficients: Floats, basis: Floats) -> tuple[Note, ...]:
@@ -149,10 +154,17 @@ class LogitFit(BehaviorFit):
         rows[:, self._classes] = softmax_rows(self._design.basis(observations), self.coefficients)
         return rows
 
+    def at(self, steps: Steps, rows: Bools) -> Floats:
+        if steps is not self._steps:
+            return super().at(steps, rows)
+        out = np.zeros((int(rows.sum()), steps.data.n_actions))
+        out[:, self._classes] = softmax_rows(self._basis[rows], self.coefficients)
+        return out
+
     def correction(self, sensitivity: Floats, test: Bools, train: Floats) -> Floats:
         probabilities = softmax_rows(self._basis, self.coefficients)
-        classes = np.searchsorted(self._classes, self._steps.actions)
-        scores = score_rows(self._basis, np.minimum(classes, len(self._classes) - 1), probabilities)
-        gradient = sensitivity[test] @ scores[test]
+        classes = np.minimum(np.searchsorted(self._classes, self._steps.actions), len(self._classes) - 1)
+        gradient = score_sum(self._basis, classes, probabilities, np.where(test, sensitivity, 0.0))
         direction = np.linalg.solve(information(self._basis, train, probabilities), gradient)
-        return np.where(train > 0, -(scores @ direction), 0.0)
+        along = score_along(self._basis, classes, probabilities, np.reshape(direction, self.coefficients.shape))
+        return np.where(train > 0, -along, 0.0)
