@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 
-from causalrl.checks import whole_number
-from causalrl.errors import EstimandError
-from causalrl.estimands import PolicyValue
-from causalrl.estimators.base import Score, in_sample, weighted_point
+from causalrl.checks import Floats
+from causalrl.derived_policies import TiltedPropensity
+from causalrl.errors import EstimatedBehaviorWarning
+from causalrl.estimands import ATE, PolicyValue, PopulationEffect
+from causalrl.estimate import Estimate
+from causalrl.estimators.augmented import IncrementalTerm, arm_values, augmented_score, incremental_score
+from causalrl.estimators.base import Score, in_sample
 from causalrl.estimators.importance import Records, importance_score
+from causalrl.estimators.populations import comparison_weights, effect_from_score
 from causalrl.estimators.refits import compiled_refit
-from causalrl.estimators.repeats import median_score
+from causalrl.estimators.repeats import check_repeats, repeated
 from causalrl.estimators.weighting import ImportanceEstimator
 from causalrl.nuisances.crossfit import Nuisances
+from causalrl.nuisances.records import Ratios
 from causalrl.nuisances.tabular import TabularQ
 from causalrl.nuisances.value import ValueModel
 
@@ -51,7 +56,22 @@ class DoublyRobustEstimator(ImportanceEstimator):
             "folds": (len(ratios.behavior.folds), folds),
         }
         notes = score.notes + notes + in_sample(self.q, folds, "corrects")
-        return Score(score.functional, score.moments, diagnostics, notes, score.fixed and self.q.known, refit)
+        score = Score(score.functional, score.moments, diagnostics, notes, score.fixed and self.q.known, refit)
+        return self._with_tilt(nuisances, goal, ratios, records, score, normalized)
+
+    def _with_tilt(
+        self, nuisances: Nuisances, goal: PolicyValue, ratios: Ratios, records: Records, score: Score, normalized: bool
+    ) -> Score:
+        """The score with the term through the learned propensities, where the policy is a tilt of them at one decision."""
+        fitted, steps = ratios.behavior, ratios.target.steps
+        one_decision = len(steps) == steps.data.n and not ratios.target.there.any()
+        if not isinstance(goal.policy, TiltedPropensity) or fitted.model.known or not one_decision:
+            return score
+        control, treated = arm_values(nuisances, self.q, steps, fitted.probabilities > 0, self.folds)
+        weights = np.exp(records.log_weights), np.exp(records.log_slopes)
+        term = IncrementalTerm(goal.policy, fitted, treated.v - control.v, *weights, records.terms)
+        notes = [note for note in score.notes if note.category is not EstimatedBehaviorWarning]
+        return incremental_score(term, replace(score, notes=notes), normalized)
 
 
 @dataclass(frozen=True)
@@ -65,22 +85,33 @@ class RepeatedEstimator(DoublyRobustEstimator):
 
     repeats: int = field(default=1, kw_only=True)
 
+    normalized: ClassVar[bool]
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if whole_number("repeats", self.repeats, 1, EstimandError) % 2 == 0:
-            raise EstimandError(f"repeats: {self.repeats} is even; use an odd number, so that one split attains the median.")
-
-    @abstractmethod
-    def single(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
-        """The score of one split."""
+        check_repeats(self.repeats)
 
     def score(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
-        scores = [self.single(nuisances.split(r), goal) for r in range(self.repeats)]
-        return median_score(scores, nuisances.data.clusters)
+        return repeated(nuisances, partial(self.single, goal=goal), self.repeats)
 
-    def point(self, nuisances: Nuisances, goal: PolicyValue) -> float:
-        values = [weighted_point(self.single(nuisances.split(r), goal), nuisances.weights) for r in range(self.repeats)]
-        return float(np.median(values))
+    def single(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
+        """The score of one split."""
+        return self._score(nuisances, goal, self.normalized)
+
+    def average_effect(self, nuisances: Nuisances, goal: PopulationEffect | ATE) -> Estimate:
+        if isinstance(goal, ATE):  # a contrast of two values
+            return super().average_effect(nuisances, goal)
+        return effect_from_score(self, nuisances, goal, partial(self._effect_score, goal=goal))
+
+    def _effect_score(self, nuisances: Nuisances, goal: PopulationEffect) -> Score:
+        return repeated(nuisances, partial(self._single_effect, goal=goal), self.repeats)
+
+    def _single_effect(self, nuisances: Nuisances, goal: PopulationEffect) -> Score:
+        """The score of one split."""
+        return augmented_score(nuisances, goal, self.q, self.behavior, self.folds, self.truncate, self.normalized)
+
+    def balancing_weights(self, nuisances: Nuisances, goal: PopulationEffect | ATE) -> Floats:
+        return comparison_weights(nuisances, goal, self.behavior, self.folds, self.truncate)
 
 
 @dataclass(frozen=True)
@@ -91,6 +122,10 @@ class DR(RepeatedEstimator):
     value model are right. The interval needs right propensities: it takes the value model as given, which costs nothing to
     first order where they are, and is too short where they are wrong and the model is learned. A record cut before the horizon
     is continued by the model alone, whatever the propensities.
+
+    Of one decision it also gives the effects in tilted populations (`ATT`, `ATC`, `ATO`, `ATM`) by their efficient influence
+    functions; those of `ATT` and `ATC` stay consistent where one nuisance is right, those of `ATO` and `ATM`, whose population
+    is defined by e, where e is. The value of a `TiltedPropensity` at one decision carries the term through the learned e.
 
     Args:
         q: value model, cross-fitted by default unless linear.
@@ -111,15 +146,15 @@ class DR(RepeatedEstimator):
         3.0
     """
 
-    def single(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
-        return self._score(nuisances, goal, normalized=False)
+    normalized: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
 class WDR(RepeatedEstimator):
     """Weighted doubly robust estimator (Thomas & Brunskill 2016): DR with w_t / sum_j w_jt in place of w_t / n.
 
-    The normalisers run over all trajectories; an ended one keeps its last weight.
+    The normalisers run over all trajectories; an ended one keeps its last weight. In a tilted population (`ATT`, `ATO`) the
+    residuals of each arm are weighted by w / sum w, w = min(h(e) / P(own arm), truncate).
 
     Args:
         q: value model, cross-fitted by default unless linear.
@@ -140,5 +175,4 @@ class WDR(RepeatedEstimator):
         2.0
     """
 
-    def single(self, nuisances: Nuisances, goal: PolicyValue) -> Score:
-        return self._score(nuisances, goal, normalized=True)
+    normalized: ClassVar[bool] = True

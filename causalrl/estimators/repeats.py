@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from causalrl.checks import Floats, Ints
+from causalrl.checks import Floats, Ints, whole_number
 from causalrl.diagnostics.record import Note
-from causalrl.errors import WeightOverflowError
-from causalrl.estimators.base import Score
+from causalrl.errors import EstimandError, WeightOverflowError
+from causalrl.estimators.base import Score, weighted_point
 from causalrl.inference.functionals import Sum, cluster_standard_error, influence_values
+from causalrl.nuisances.crossfit import Nuisances
+
+
+def check_repeats(repeats: int) -> None:
+    """Refuse what is no odd number of splits."""
+    if whole_number("repeats", repeats, 1, EstimandError) % 2 == 0:
+        raise EstimandError(f"repeats: {repeats} is even; use an odd number, so that one split attains the median.")
+
+
+def repeated(nuisances: Nuisances, single: Callable[[Nuisances], Score], repeats: int) -> Score:
+    """The median of the scores of `repeats` random splits; in a resample, the score whose weighted value is the median."""
+    scores = [single(nuisances.split(r)) for r in range(repeats)]
+    if nuisances.weights is None:
+        return median_score(scores, nuisances.data.clusters)
+    values = [weighted_point(score, nuisances.weights) for score in scores]
+    return scores[int(np.argsort(values, kind="stable")[repeats // 2])]
 
 
 def median_score(scores: list[Score], clusters: Ints) -> Score:
