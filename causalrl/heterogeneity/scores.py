@@ -89,10 +89,10 @@ class DoublyRobustScores:
 
         For a policy learned from them see `causalrl.learning.honest_value`.
         """
-        bound = as_policy(policy).bind(self.n_actions)
-        if bound.needs_behavior:
-            raise EstimandError(f"policy {bound}: is made of the behaviour policy; use AIPW(...).estimate(data, policy).")
-        data = self.data
+        target = as_policy(policy)
+        if target.needs_behavior:
+            raise EstimandError(f"policy {target}: is made of the behaviour policy; use AIPW(...).estimate(data, policy).")
+        bound, data = target.bind(self.n_actions), self.data
         rows = action_probabilities(bound, data.observations, np.zeros(self.n, np.int64), self.n_actions)
         return self.mean(np.asarray((rows * self.gamma).sum(axis=1)), f"value of {bound}")
 
