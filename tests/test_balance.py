@@ -446,6 +446,14 @@ def test_nhefs_is_balanced_exactly() -> None:
             assert 3.2 < estimate.value < 3.6
 
 
+def test_overlap_weighting_of_nhefs_is_g_estimation() -> None:
+    """By the score of the logit, sum w Y / sum w with w = |A - e| is sum Y (A - e) / sum A (A - e): 3.4611486 in What If, 14.5."""
+    formula = "sex + race + C(education) + C(exercise) + C(active)"
+    formula += "".join(f" + {x} + I({x}**2)" for x in ("age", "smokeintensity", "smokeyrs", "wt71"))
+    estimate = crl.IPW(crl.Logit(formula)).estimate(crl.datasets.nhefs(), crl.ATO())
+    assert estimate.value == pytest.approx(3.4611486, abs=1e-6)
+
+
 @pytest.mark.parametrize(("name", "group"), [("ATE", "all"), ("ATT", 1), ("ATC", 0)])
 def test_statsmodels_gives_the_same_values_and_errors(name: str, group: Any) -> None:
     """`TreatmentEffect.ipw` divides by the sum of the weights (Hajek), and its stacked variance by n where ours is by n - 1."""
