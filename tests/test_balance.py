@@ -447,7 +447,7 @@ def test_nhefs_is_balanced_exactly() -> None:
 
 
 def test_overlap_weighting_of_nhefs_is_g_estimation() -> None:
-    """By the score of the logit, sum w Y / sum w with w = |A - e| is sum Y (A - e) / sum A (A - e): 3.4611486 in What If, 14.5."""
+    """By the logit score, sum w Y / sum w with w = |A - e| is sum Y (A - e) / sum A (A - e): 3.4611486 (What If, 14.5)."""
     formula = "sex + race + C(education) + C(exercise) + C(active)"
     formula += "".join(f" + {x} + I({x}**2)" for x in ("age", "smokeintensity", "smokeyrs", "wt71"))
     estimate = crl.IPW(crl.Logit(formula)).estimate(crl.datasets.nhefs(), crl.ATO())

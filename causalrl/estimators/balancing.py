@@ -11,7 +11,7 @@ from causalrl.data import End
 from causalrl.errors import EstimandError
 from causalrl.estimands import ATC, ATE, ATT, PolicyValue, PopulationEffect
 from causalrl.estimate import Estimate
-from causalrl.estimators.base import Estimator, Score, estimate_from_score, require_arms, weighted_point
+from causalrl.estimators.base import Estimator, Score, estimate_from_score, label, require_arms, weighted_point
 from causalrl.estimators.populations import Comparison, effect_from_score
 from causalrl.inference.functionals import Combined, Sum
 from causalrl.inference.operations import ADD
@@ -101,6 +101,6 @@ class BalancedMean(Estimator):
         slopes = comparison.slopes
         correction = np.sum([fit.correction(slopes) for fit in fits], axis=0)
         figures, notes = comparison.figures()
-        figures |= {"behavior": str(self.weights), "folds": (1, None)}
+        figures |= {"behavior": label(self.weights), "folds": (1, None)}
         functional = Combined(ADD, comparison.functional, Sum())
         return Score(functional, np.column_stack([comparison.moments, correction]), figures, notes, fixed=False)

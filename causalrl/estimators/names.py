@@ -7,6 +7,7 @@ from typing import Any
 from causalrl.checks import flag
 from causalrl.errors import EstimandError
 from causalrl.estimators.balancing import BalancedMean
+from causalrl.estimators.base import label
 from causalrl.estimators.direct import DirectMethod
 from causalrl.estimators.doubly_robust import DR
 from causalrl.estimators.marginal import MIS
@@ -48,7 +49,7 @@ def IPW(
         return (WIS if normalize else IS)(behavior=propensity, folds=folds)
     given = {"propensity": propensity is not None, "folds": folds is not None, "normalized=False": not normalize}
     for name in (name for name, present in given.items() if present):
-        raise EstimandError(f"IPW: weights={weights} balance the covariates in place of propensities; leave out {name}.")
+        raise EstimandError(f"IPW: weights={label(weights)} balance the covariates in place of propensities; leave out {name}.")
     return BalancedMean(weights)
 
 
