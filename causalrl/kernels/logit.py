@@ -258,7 +258,7 @@ def newton_logit_from(
     for iteration in range(max_iterations):
         for f in range(size):
             hessian[f, f] += 1e-12 * (1e-300 + hessian[f, f])
-        step: Floats = np.linalg.solve(hessian, gradient).reshape(start.shape)
+        step = np.reshape(np.linalg.solve(hessian, gradient), start.shape)
         change = largest_predictor(design, step)
         if change > _SHORT:
             step = halved(step, coefficients, design, classes, weights)
