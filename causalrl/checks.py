@@ -242,36 +242,6 @@ def usable_rows(observations: NDArray[Any]) -> Bools:
     return usable
 
 
-def check_covariates(array: NDArray[Any], names: Iterable[str] | None) -> None:
-    """Refuse missing values and text among the covariates (n, d), naming the columns."""
-    if array.ndim != 2 or (array.dtype.kind in "biuf" and np.isfinite(array).all()):
-        return
-    labels = [f"column {j}" for j in range(array.shape[1])] if names is None else list(names)
-    bad = np.array([[_is_unusable(value) for value in row] for row in array.tolist()], np.bool_)
-    if bad.any() and len(labels) == array.shape[1]:
-        where = ", ".join(labels[j] for j in np.flatnonzero(bad.any(axis=0)))
-        mend = "Impute or drop what is missing, encode categories as numbers: C(column) in formulas."
-        raise DataError(
-            f"X: {where} missing, infinite or text in {bad.any(axis=1).sum()} rows, first row {first_bad(bad)}. {mend}"
-        )
-
-
-def _is_unusable(value: Any) -> bool:
-    return value is None or isinstance(value, str) or type(value).__name__ == "NAType" or not np.isfinite(value)
-
-
-def check_arms(arms: NDArray[Any]) -> None:
-    """Refuse arms that are text, all the same, or not counted from 0."""
-    if len(arms) and isinstance(arms.flat[0], str):
-        raise DataError(f"treatment: {str(arms.flat[0])!r} is not numeric; encode the arms: (treatment == 'drug').astype(int).")
-    if len(arms) and (arms == arms.flat[0]).all():
-        raise DataError(f"treatment: every unit has arm {arms.flat[0]}; an effect needs at least two arms in the data.")
-    if len(arms) and arms.ndim == 1 and arms.dtype.kind in "iuf" and arms.min() >= 1:
-        raise DataError(
-            f"treatment: codes {arms.min():g} to {arms.max():g}, and nobody has arm 0; count arms from 0: treatment - 1."
-        )
-
-
 def count_states(observed: NDArray[Any], final: NDArray[Any] | None, n_states: int | None, features: Floats | None) -> int:
     if observed.ndim == 2:
         return 0

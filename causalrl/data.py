@@ -17,8 +17,6 @@ from causalrl.checks import (
     action_array,
     array_of,
     behavior_rows,
-    check_arms,
-    check_covariates,
     check_probabilities,
     check_size,
     cluster_codes,
@@ -171,6 +169,8 @@ class Trajectories:
             >>> crl.OnPolicyMean().estimate(study, crl.Uniform(2)).value
             2.0
         """
+        from causalrl.adapters.cross_sections import check_arms, check_covariates
+
         if feature_names is None and hasattr(X, "columns"):
             feature_names = [str(name) for name in X.columns]
         arms, columns = array_of("treatment", treatment), array_of("X", X)
