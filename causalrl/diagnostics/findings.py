@@ -173,8 +173,8 @@ def region_findings(regions: tuple[Region, ...]) -> Iterator[Finding]:
     if rare:
         text = (
             f"some arm has a mean propensity below {RARE} in {len(rare)} of {len(regions)} regions, which hold "
-            f"{sum(r.n for r in rare)} of {sum(r.n for r in regions)} decisions; the worst: {rare[0]!r}. Effects there rest on extrapolation: leave the "
-            "regions out of the question, or ask for ATO()."
+            f"{sum(r.n for r in rare)} of {sum(r.n for r in regions)} decisions; the worst: {rare[0]!r}. "
+            "Effects there rest on extrapolation: leave the regions out of the question, or ask for ATO()."
         )
         yield Finding(Severity.WARNING, "positivity", text)
 
