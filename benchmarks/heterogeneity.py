@@ -17,14 +17,14 @@ import typer
 from joblib import Parallel, delayed, parallel_config
 from numpy.typing import NDArray
 from scipy.special import expit, logit
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 import causalrl as crl
 from benchmarks.provenance import provenance
-from benchmarks.smoothers import GaussianRidge, PSpline
+from benchmarks.smoothers import BoostedTrees, GaussianRidge, PSpline
 from causalrl.kernels.rng import derive_seed
+from causalrl.nuisances.regression import seeded_clone
 from simulators import Kennedy, NieWager
 
 Floats = NDArray[np.float64]
@@ -75,38 +75,27 @@ def with_interactions(columns: Floats) -> Floats:
     return np.column_stack([x, w * x, w])
 
 
-def kernel_learners(study: crl.Trajectories, seed: int) -> Mapping[str, crl.Estimator]:
-    """Bandwidth and penalty are chosen once a regression; m and e are then cross-fitted with what was chosen."""
-    x, ridge = study.observations, GaussianRidge()
+def learners_with(
+    base: GaussianRidge | BoostedTrees, second: GaussianRidge | BoostedTrees, study: crl.Trajectories, seed: int
+) -> Mapping[str, crl.Estimator]:
+    """Every regression tunes itself; m and e are tuned once, and cross-fitted with what was chosen, e unclipped.
+
+    Args:
+        base, second: the regression of outcomes, and that of the imputed effects of the X-learner.
+    """
     outcome, treatment = (
-        GaussianRidge(random_state=derive_seed(seed, name) % 2**32).fit(x, target).frozen()
+        seeded_clone(base, derive_seed(seed, name)).fit(study.observations, target).frozen()
         for name, target in (("m", study.rewards), ("e", study.actions))
     )
     return {
-        "S": crl.SLearner(make_pipeline(FunctionTransformer(with_interactions), ridge)),
-        "T": crl.TLearner(ridge),
-        "X": crl.XLearner(ridge, treatment, effect=GaussianRidge(folds=10)),
-        "R": crl.RLearner(outcome, treatment, effect=ridge, folds=5),
+        "S": crl.SLearner(make_pipeline(FunctionTransformer(with_interactions), base)),
+        "T": crl.TLearner(base),
+        "X": crl.XLearner(base, treatment, effect=second),
+        "R": crl.RLearner(outcome, treatment, effect=base, folds=5),
     }
 
 
-def boosting_learners(study: crl.Trajectories, seed: int) -> Mapping[str, crl.Estimator]:
-    """Histogram gradient boosting; the number of trees by early stopping on a fifth of the rows."""
-    settings: dict[str, Any] = {"learning_rate": 0.05, "max_leaf_nodes": 8, "max_iter": 400, "early_stopping": True}
-    settings |= {"validation_fraction": 0.2, "n_iter_no_change": 10, "max_features": 0.8}
-    trees, propensity = HistGradientBoostingRegressor(**settings), HistGradientBoostingClassifier(**settings)
-    return {
-        "S": crl.SLearner(make_pipeline(FunctionTransformer(with_interactions), trees)),
-        "T": crl.TLearner(trees),
-        "X": crl.XLearner(trees, propensity, effect=trees),
-        "R": crl.RLearner(trees, propensity, effect=trees, folds=5),
-    }
-
-
-BASES: dict[str, Callable[[crl.Trajectories, int], Mapping[str, crl.Estimator]]] = {
-    "kernel": kernel_learners,
-    "boosting": boosting_learners,
-}
+BASES = {"kernel": (GaussianRidge(), GaussianRidge(folds=10)), "boosting": (BoostedTrees(), BoostedTrees())}
 
 
 def nie_wager_errors(setup: str, sigma: float, base: str, replication: int, seed: int = SEED) -> list[float]:
@@ -114,7 +103,7 @@ def nie_wager_errors(setup: str, sigma: float, base: str, replication: int, seed
     design, root = NieWager(setup, D, sigma), derive_seed(seed, f"{setup} {sigma} {base}", replication)
     study, test = (design.sample(N, derive_seed(root, name)) for name in ("train", "test"))
     goal, truth = crl.CATE(at=test.observations), design.effect(test.observations)
-    learners = BASES[base](study, root)
+    learners = learners_with(*BASES[base], study, root)
     return [float(np.mean((learners[name].estimate(study, goal, root).value - truth) ** 2)) for name in LEARNERS]
 
 
@@ -132,7 +121,7 @@ def nie_wager(base: str, cells: Mapping[tuple[str, float], Sequence[float]], rep
 
 
 def kennedy_errors(n: int, replication: int, seed: int = SEED) -> dict[tuple[str, float], float]:
-    """Mean squared errors by learner and rate: outcome, second stage and test on samples of n of their own."""
+    """Mean squared errors by learner and rate (0 where no propensity is guessed): each stage on n units of its own."""
     design, root = Kennedy(), derive_seed(seed, f"Kennedy {n}", replication)
     first, second, test = (design.sample(n, derive_seed(root, name)) for name in ("outcome", "effect", "test"))
     arms = [PSpline().fit(first.observations[first.actions == a], first.rewards[first.actions == a]) for a in (0, 1)]
@@ -142,9 +131,9 @@ def kennedy_errors(n: int, replication: int, seed: int = SEED) -> dict[tuple[str
     def error(learner: crl.Estimator, study: crl.Trajectories) -> float:
         return float(np.mean((np.asarray(learner.estimate(study, goal).value) - design.effect(test.observations)) ** 2))
 
-    errors = {("T", np.nan): error(crl.DirectMethod(learned), second)}
+    errors = {("T", 0.0): error(crl.DirectMethod(learned), second)}
     truth = crl.KnownQ(lambda x, t: design.outcome_means(x))
-    errors["oracle", np.nan] = error(crl.DRLearner(truth, crl.Logged(), effect=spline), second)
+    errors["oracle", 0.0] = error(crl.DRLearner(truth, crl.Logged(), effect=spline), second)
     for rate in RATES:
         guess = _perturbed(design, n, rate, np.random.default_rng(derive_seed(root, f"propensity {rate}")))
         study = crl.Trajectories.from_cross_section(
