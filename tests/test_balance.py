@@ -152,8 +152,10 @@ def test_per_decision_estimators_are_the_same_at_one_decision() -> None:
 def test_arms_may_be_named_the_other_way_round() -> None:
     for goal, other in ((crl.ATT(), crl.ATC(0, 1)), (crl.ATO(), crl.ATO(0, 1))):
         assert crl.IPW().estimate(STUDY, goal).value == pytest.approx(-crl.IPW().estimate(STUDY, other).value, abs=1e-8)
-    with pytest.raises(EstimandError, match=r"recodes its two arms.*propensity="):
+    with pytest.raises(EstimandError, match=r"behavior: .* numbered anew"):
         crl.IPW(crl.KnownPropensity(crl.Uniform(2))).estimate(STUDY, crl.ATT(0, 1))
+    with pytest.raises(EstimandError, match=r"q: .* numbered anew"):
+        crl.AIPW(crl.KnownQ(lambda x, t: np.zeros((len(x), 2)))).estimate(STUDY, crl.ATT(0, 1))
 
 
 def test_known_propensities_need_no_correction() -> None:

@@ -15,14 +15,14 @@ import numpy as np
 from causalrl.checks import Bools, Floats
 from causalrl.diagnostics.record import Note, diagnostics_record
 from causalrl.diagnostics.weights import effective_sample_size, largest_share, overlap_notes, tail_index
-from causalrl.errors import EstimandError, EstimatedBehaviorWarning, SupportError, WeightOverflowError
+from causalrl.errors import EstimatedBehaviorWarning, SupportError, WeightOverflowError
 from causalrl.estimands import ATE, PopulationEffect
 from causalrl.estimate import Estimate
 from causalrl.estimators.base import Estimator, Refitted, Score, goal_label, in_sample, weighted_point
 from causalrl.inference.base import Evidence
 from causalrl.inference.functionals import Combined, Functional, RatioSum, Sum
 from causalrl.inference.operations import ADD, SUBTRACT
-from causalrl.nuisances.behavior import BehaviorLike, KnownPropensity
+from causalrl.nuisances.behavior import BehaviorLike
 from causalrl.nuisances.crossfit import Nuisances
 from causalrl.nuisances.records import FittedBehavior
 
@@ -151,11 +151,6 @@ def tilted_weights(
     nuisances: Nuisances, goal: PopulationEffect, behavior: BehaviorLike | None, folds: int | None, truncate: float | None
 ) -> TiltedWeights:
     """The weights of a population, from nuisances of its two arms."""
-    if isinstance(behavior, KnownPropensity) and (goal.treated, goal.control) != (1, 0):
-        raise EstimandError(
-            f"behavior: {behavior} knows the actions by their codes, and {goal} recodes its two arms 1 and 0. Pass the "
-            "probabilities with the data, propensity=."
-        )
     return TiltedWeights(nuisances.behavior(behavior, folds, None), goal, truncate)
 
 

@@ -17,7 +17,7 @@ from causalrl.diagnostics.record import Note, share
 from causalrl.errors import DataError, EstimandError, EstimatedBehaviorWarning, SupportError, SupportWarning, TerminationWarning
 from causalrl.kernels.ragged import cumulative_log_weights
 from causalrl.kernels.rng import derive_seed
-from causalrl.nuisances.behavior import BehaviorFit, BehaviorLike, BehaviorModel, as_behavior
+from causalrl.nuisances.behavior import BehaviorFit, BehaviorLike, BehaviorModel, Logged, as_behavior
 from causalrl.nuisances.fitted_q import FittedQ
 from causalrl.nuisances.ratio import RatioModel, RatioProblem
 from causalrl.nuisances.records import FittedBehavior, Fold, MarginalWeights, OutcomeMean, Ratios, Values, log_ratios
@@ -44,7 +44,7 @@ class Nuisances:
 
     def __init__(self, data: Trajectories, seed: int = 0, weights: Floats | None = None) -> None:
         require_trajectories(data)
-        self.data, self.seed, self.weights = data, seed_number(seed), weights
+        self.data, self.seed, self.weights, self._recoded = data, seed_number(seed), weights, False
         self._memo: dict[tuple[Hashable, ...], Any] = {}
         self._kept: list[Any] = []
 
@@ -90,7 +90,17 @@ class Nuisances:
             both = logged[arms][:, [control, treated]]
             logged = both / both.sum(axis=1, keepdims=True)
         data = replace(data, actions=(data.actions == treated).astype(np.int64), n_actions=2, behavior_probabilities=logged)
-        return Nuisances(data, self.seed, None if self.weights is None else self.weights[arms])
+        made = Nuisances(data, self.seed, None if self.weights is None else self.weights[arms])
+        made._recoded = True
+        return made
+
+    def _refuse_recoded(self, field: str, model: Any) -> None:
+        """What is known is known of the arms as the data number them."""
+        if self._recoded and model.known and not isinstance(model, Logged):
+            raise EstimandError(
+                f"{field}: {model} is given for the actions of the data, and the two arms of this effect are numbered anew. Code "
+                "the treated 1 and the controls 0 in data of these two arms alone, or learn it."
+            )
 
     def outcome_mean(self, regressor: Any, folds: int | None) -> OutcomeMean:
         """E[r | observation] of single decisions, whatever the action; `folds` None is 1 for a linear regressor, else 5."""
@@ -138,6 +148,7 @@ class Nuisances:
     def behavior(self, behavior: BehaviorLike | None, folds: int | None, horizon: int | None) -> FittedBehavior:
         """The behaviour policy; `folds` None is the model's default."""
         model = as_behavior(behavior, self.data)
+        self._refuse_recoded("behavior", model)
         count = self._count(model, folds)
         return self._once(("behavior", self._same(model), count, horizon), lambda: self._fit_behavior(model, count, horizon))
 
@@ -200,6 +211,7 @@ class Nuisances:
     def values(self, model: ValueModel, target: Target, discount: float, folds: int | None) -> Values:
         """Q and V of the target along the steps; `folds` None is the model's default."""
         check_value_model(model)
+        self._refuse_recoded("q", model)
         steps, count = target.steps, self._count(model, folds)
 
         def problem_of(fold: Fold) -> ValueProblem:
