@@ -16,7 +16,7 @@ from causalrl.diagnostics.logs import LogFacts
 from causalrl.diagnostics.overlap import EXTREME, ArmOverlap
 from causalrl.diagnostics.positivity import Region
 from causalrl.diagnostics.record import share
-from causalrl.diagnostics.weights import FEW, HEAVY_TAIL, LARGE_SHARE
+from causalrl.diagnostics.weights import FEW, HEAVY_TAIL, LARGE_SHARE, NOTABLE_MASS
 
 IMBALANCE = 0.1
 """A standardised mean difference beyond this is flagged (Austin 2009)."""
@@ -150,7 +150,7 @@ def _propensity_findings(arm: ArmOverlap, decisions: int, report_range: bool) ->
             f"{share(arm.outside)} of {decisions} decisions have a propensity outside [{EXTREME}, {1 - EXTREME}] (it runs from "
             f"{arm.least:.2g} to {arm.most:.2g}); ask for ATO(), or say for whom the answer is meant."
         )
-        yield Finding(Severity.WARNING, where, text)
+        yield Finding(Severity.WARNING if arm.outside > NOTABLE_MASS else Severity.NOTE, where, text)
     if arm.ess is None or arm.ess_overlap is None or arm.largest_share is None:
         return
     if arm.ess < max(min(FEW, arm.n / 2), _SMALL_SHARE * arm.n):

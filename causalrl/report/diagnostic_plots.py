@@ -85,6 +85,10 @@ def love_plot(names: tuple[str, ...], before: Floats, after: Floats | None = Non
     if second is not None:
         ax.plot(np.minimum(second[order], edge), y, "o", color=BLUE, markersize=5, label="after", clip_on=False)
         _legend(ax, "lower right")
+    for j in np.flatnonzero(np.isinf(first[order])):
+        ax.annotate(
+            "infinite ", (edge, j), ha="right", va="center", fontsize=8, color=GREY, xytext=(-6, 0), textcoords="offset points"
+        )
     ax.set_yticks(y, [names[j] for j in order])
     ax.set_ylim(len(order) - 0.4, -0.6)
     ax.set_xlim(0, edge)
@@ -206,10 +210,13 @@ def checkup_figure(checkup: Checkup) -> Figure:
     except ModuleNotFoundError:
         missing_extra("matplotlib", "plot")
     panels = list(_panels(checkup))
-    rows = max(1, (len(panels) + 1) // 2)
+    columns = min(2, len(panels))
+    rows = (len(panels) + 1) // 2
     shown = 0 if checkup.balance is None else min(_MOST, len(checkup.balance.names))
     heights = [max(3.2, 1.4 + 0.2 * shown), *[3.2] * (rows - 1)]
-    figure, axes = plt.subplots(rows, 2, figsize=(11.0, sum(heights)), height_ratios=heights, layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(5.5 * columns, sum(heights)), height_ratios=heights, layout="constrained", squeeze=False
+    )
     for ax, panel in zip(axes.flat, panels, strict=False):
         panel(ax=ax)
     for ax in axes.flat[len(panels) :]:
