@@ -65,7 +65,8 @@ class PLR(EffectEstimator):
                 f"{self}: the data have {nuisances.data.n_actions} actions, and a partially linear model compares two. Ask "
                 f"ATO({goal.treated}, {goal.control}), of those who took one of them, or use AIPW(...)."
             )
-        return effect_from_score(self, nuisances.pair(goal.treated, goal.control), goal, self._score)
+        arms = nuisances.pair(goal.treated, goal.control) if isinstance(goal, ATE) else nuisances
+        return effect_from_score(self, arms, goal, self._score)
 
     def _score(self, nuisances: Nuisances) -> Score:
         return repeated(nuisances, self._single, self.repeats)
