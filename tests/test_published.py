@@ -1,6 +1,6 @@
-"""Published numbers: NHEFS (Hernan & Robins, What If), Kang & Schafer (2007), and the Point design of the traps.
+"""Published numbers: Kang & Schafer (2007), and the Point design of the traps; those of NHEFS are in test_nhefs.
 
-Values and tolerances: reference/papers.md, sections 1 and 5; reference/traps.md, F1, F2 and F8.
+Values and tolerances: reference/papers.md, section 1; reference/traps.md, F1, F2 and F8.
 """
 
 from __future__ import annotations
@@ -11,159 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.linear_model import LogisticRegression
 from statsmodels.api import Logit, add_constant
 
 import causalrl as crl
 from causalrl.errors import CausalRLWarning
 from causalrl.estimators.base import FittedEstimator
 from causalrl.nuisances.crossfit import Nuisances
-
-# ------------------------------------------------------------------------------------------------------------------ NHEFS
-
-CATEGORIES = {"sex": 2, "race": 2, "education": 5, "exercise": 3, "active": 3}
-AMOUNTS = ("age", "smokeintensity", "smokeyrs", "wt71")
-FORMULA = " + ".join([f"C({name})" for name in CATEGORIES] + [f"{name} + I({name}**2)" for name in AMOUNTS])
-N = 1566
-
-
-def outcome_design(columns: np.ndarray, product: bool) -> np.ndarray:
-    """Chapter 13's design from the nine covariates and qsmk: factors, squares, and qsmk x smokeintensity if asked for."""
-    names = [*CATEGORIES, *AMOUNTS]
-    out = [columns[:, -1]]
-    for j, name in enumerate(names):
-        values = columns[:, j]
-        if name in CATEGORIES:
-            first = 1 if name == "education" else 0
-            out += [values == level for level in range(first + 1, first + CATEGORIES[name])]
-        else:
-            out += [values, values**2]
-    if product:
-        out.append(columns[:, -1] * columns[:, names.index("smokeintensity")])
-    return np.column_stack(out).astype(float)
-
-
-def outcome_model(product: bool) -> crl.Pooled:
-    return crl.Pooled(make_pipeline(FunctionTransformer(outcome_design, kw_args={"product": product}), LinearRegression()))
-
-
-@pytest.fixture(scope="module")
-def nhefs() -> crl.Trajectories:
-    pytest.importorskip("causaldata")
-    return crl.datasets.nhefs()
-
-
-@pytest.fixture(scope="module")
-def propensity(nhefs: crl.Trajectories) -> np.ndarray:
-    """(n,) fitted P(quit)."""
-    fitted = crl.IPW(propensity=crl.Logit(FORMULA)).fit(nhefs)
-    logged = fitted.nuisances.behavior(crl.Logit(FORMULA), None, None).logged
-    return np.where(nhefs.actions == 1, logged, 1 - logged)
-
-
-@pytest.fixture(scope="module")
-def frozen(nhefs: crl.Trajectories, propensity: np.ndarray) -> crl.Trajectories:
-    """The study with its fitted propensities as if they were known."""
-    return crl.Trajectories.from_cross_section(
-        nhefs.observations, nhefs.actions, nhefs.rewards, propensity=propensity, feature_names=nhefs.feature_names
-    )
-
-
-@pytest.mark.filterwarnings("ignore:the weights average:causalrl.errors.OverlapWarning")
-def test_nhefs_crude_difference(nhefs: crl.Trajectories) -> None:
-    assert (nhefs.n, int(nhefs.actions.sum())) == (N, 403)
-    ignorant = crl.KnownPropensity(crl.Uniform(2))
-    quitters, others = (crl.IPW(ignorant).estimate(nhefs, crl.Always(arm)).value for arm in (1, 0))
-    assert quitters == pytest.approx(4.525079, abs=1e-6)
-    assert others == pytest.approx(1.984498, abs=1e-6)
-    assert crl.IPW(ignorant).estimate(nhefs, crl.ATE()).value == pytest.approx(2.540581, abs=1e-6)
-
-
-def test_nhefs_propensities_and_weights(nhefs: crl.Trajectories, propensity: np.ndarray) -> None:
-    assert [propensity.min(), propensity.max(), propensity.mean()] == pytest.approx([0.0510008, 0.7768887, 0.2573436], abs=1e-7)
-    treated = nhefs.actions == 1
-    assert [propensity[~treated].mean(), propensity[treated].mean()] == pytest.approx([0.2392928, 0.3094353], abs=1e-7)
-    logged = np.where(treated, propensity, 1 - propensity)
-    weights = 1 / logged
-    assert [weights.min(), weights.max()] == pytest.approx([1.053742, 16.700094], abs=1e-5)
-    assert [weights.mean(), weights.std(ddof=1)] == pytest.approx([1.996, 1.4748], abs=1e-3)
-    stabilised = np.where(treated, 403, N - 403) / N * weights
-    assert [stabilised.min(), stabilised.max(), stabilised.mean()] == pytest.approx([0.331249, 4.297662, 0.998844], abs=1e-5)
-    assert stabilised.sum() ** 2 / (stabilised**2).sum() == pytest.approx(1445.70, abs=0.05)
-    estimate = crl.IPW(propensity=crl.Logit(FORMULA)).estimate(nhefs, crl.ATE())
-    assert estimate.diagnostics["max_weight"] == pytest.approx(16.700094, abs=1e-5)
-    arms = [weights[treated], weights[~treated]]
-    assert estimate.diagnostics["ess"] == pytest.approx(min(w.sum() ** 2 / (w**2).sum() for w in arms), rel=1e-9)
-
-
-def test_nhefs_weighting(nhefs: crl.Trajectories) -> None:
-    hajek = crl.IPW(propensity=crl.Logit(FORMULA))
-    assert hajek.estimate(nhefs, crl.ATE()).value == pytest.approx(3.440535, abs=1e-6)
-    assert hajek.estimate(nhefs, crl.Always(0)).value == pytest.approx(1.7800, abs=1e-4)
-    thompson = crl.IPW(propensity=crl.Logit(FORMULA), normalized=False).estimate(nhefs, crl.ATE())
-    assert thompson.value == pytest.approx(3.4240123, abs=1e-6)
-
-
-def test_nhefs_standard_error_of_weighting(nhefs: crl.Trajectories, frozen: crl.Trajectories) -> None:
-    """Propensities held fixed: the GEE sandwich .525494 divides by n (HC0), ours by n - 1, geepack's .525829 by n - 2."""
-    estimate = crl.IPW().estimate(frozen, crl.ATE())
-    assert estimate.value == pytest.approx(3.440535, abs=1e-6)
-    assert estimate.stderr * math.sqrt((N - 1) / N) == pytest.approx(0.525494, abs=1e-6)
-    assert estimate.stderr == pytest.approx(0.525494 * math.sqrt(N / (N - 1)), abs=1e-6)
-    assert estimate.stderr * math.sqrt((N - 1) / (N - 2)) == pytest.approx(0.525829, abs=2e-6)
-    stacked = crl.IPW(propensity=crl.Logit(FORMULA)).estimate(nhefs, crl.ATE())
-    assert stacked.stderr < estimate.stderr  # learning the propensities makes the estimate more precise, not less
-
-
-def test_nhefs_standardisation(nhefs: crl.Trajectories) -> None:
-    with_product = crl.GFormula(outcome_model(product=True))
-    assert with_product.estimate(nhefs, crl.Always(1)).value == pytest.approx(5.2735873, abs=1e-6)
-    assert with_product.estimate(nhefs, crl.Always(0)).value == pytest.approx(1.7562131, abs=1e-6)
-    assert with_product.estimate(nhefs, crl.ATE()).value == pytest.approx(3.5173742, abs=1e-6)
-    assert crl.GFormula(outcome_model(product=False)).estimate(nhefs, crl.ATE()).value == pytest.approx(3.4626218, abs=1e-6)
-
-
-@pytest.mark.slow
-def test_nhefs_bootstrap_of_standardisation(nhefs: crl.Trajectories) -> None:
-    """Published standard error .483 (2,000 draws), to .04."""
-    estimate = crl.GFormula(outcome_model(product=True)).estimate(nhefs, crl.ATE())
-    interval = estimate.interval(method=crl.RefitBootstrap(200, seed=1))
-    assert np.std(estimate.evidence.refitted(200, 1), ddof=1) == pytest.approx(0.483, abs=0.04 + 4 * 0.483 / math.sqrt(400))
-    assert 3.5173742 in interval
-
-
-def test_nhefs_augmented_weighting(nhefs: crl.Trajectories, frozen: crl.Trajectories) -> None:
-    for data, model in ((frozen, None), (nhefs, crl.Logit(FORMULA))):
-        aipw = crl.AIPW(outcome_model(product=True), propensity=model).estimate(data, crl.ATE())
-        assert aipw.value == pytest.approx(3.4572843, abs=1e-6)
-        if data is frozen:
-            assert aipw.stderr == pytest.approx(0.488807, abs=1e-6)  # influence values, n - 1
-        else:
-            assert aipw.stderr == pytest.approx(0.488807, abs=0.02)
-
-
-@pytest.mark.filterwarnings("ignore::causalrl.errors.OverlapWarning", "ignore::causalrl.errors.InSampleWarning")  # 20 rows
-def test_what_if_table_2_2() -> None:
-    """Twenty rows, deaths / total: L=0: 1/4, 1/4; L=1: 2/3, 6/9. Standardised and weighted risks are .5 and .5."""
-    rows = [(0, 0, 1, 4), (0, 1, 1, 4), (1, 0, 2, 3), (1, 1, 6, 9)]
-    level = [x for x, _, _, total in rows for _ in range(total)]
-    arm = [a for _, a, _, total in rows for _ in range(total)]
-    died = [float(k < deaths) for _, _, deaths, total in rows for k in range(total)]
-    study = crl.Trajectories.from_cross_section(level, arm, died)
-    for estimator in (
-        crl.IPW(),
-        crl.IPW(normalized=False),
-        crl.GFormula(crl.TabularQ()),
-        crl.AIPW(crl.TabularQ(), folds=1),
-        crl.WDR(folds=1),
-    ):
-        for a in (0, 1):
-            assert estimator.estimate(study, crl.Always(a)).value == pytest.approx(0.5, abs=1e-12)
-    crude = [crl.IPW(crl.KnownPropensity(crl.Uniform(2))).estimate(study, crl.Always(a)).value for a in (0, 1)]
-    assert crude == pytest.approx([3 / 7, 7 / 13], abs=1e-12)
-
 
 # ------------------------------------------------------------------------------------------------------ Point (F1 and F2)
 
