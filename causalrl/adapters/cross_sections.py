@@ -17,7 +17,7 @@ def check_covariates(array: NDArray[Any], names: Sequence[str] | None) -> None:
     if array.ndim != 2 or (array.dtype.kind in "biuf" and np.isfinite(array).all()):
         return
     columns = array.shape[1]
-    labels = [f"column {j}" for j in range(columns)] if names is None or len(names) != columns else names
+    labels = [f"column {j}" for j in range(columns)] if names is None or len(names) != columns else list(names)
     text = np.array([[_is_text(value) for value in row] for row in array.tolist()], np.bool_)
     missing = ~text & ~np.isfinite([[_as_float(value) for value in row] for row in array.tolist()])
     for mask, what, mend in (
@@ -25,7 +25,7 @@ def check_covariates(array: NDArray[Any], names: Sequence[str] | None) -> None:
         (text, "text, not numeric,", "Encode categories as numbers; formulas take them as C(column)."),
     ):
         if mask.any():
-            where = ", ".join(labels[j] for j in np.flatnonzero(mask.any(axis=0)))
+            where = ", ".join(labels[j] for j in np.flatnonzero(mask.any(axis=0)).tolist())
             raise DataError(
                 f"X: {where}: {what} in {int(mask.any(axis=1).sum())} rows, the first is row {first_bad(mask)}. {mend}"
             )
