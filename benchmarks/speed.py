@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 import causalrl as crl
+from benchmarks.speed_effects import bootstrap_tasks, million_rows
 from benchmarks.speed_inference import (
     B_MOMENTS,
     B_RATIO,
@@ -237,7 +238,7 @@ def main() -> None:
     goal, logger = (crl.PolicyValue(policy, horizon=horizon) for policy in (target, behavior))
     crl.WIS().estimate(simulator.sample(10, behavior, horizon, seed=0), logger).interval(method=crl.PercentileBootstrap(2))
     data = simulator.sample(N, behavior, horizon, seed=0)
-    table, memory = moments_task(data, simulator, horizon), memory_of_the_table(N, horizon)
+    table, memory = moments_task(data, simulator, horizon), [memory_of_the_table(N, horizon), million_rows()]
     evidence = crl.WIS().estimate(data, goal).evidence
     intervals = [*ratio_tasks(evidence), *library_tasks(evidence), table]
     intervals += refit_tasks(simulator.sample(5_000, behavior, horizon, seed=0), goal)
@@ -246,10 +247,10 @@ def main() -> None:
     if find_spec("icu_sepsis"):
         sampling += sampling_tasks("ICU-Sepsis", ICUSepsis(), ICUSepsis().expert(), None)
     sampling += counterfactual_tasks(simulator.sample(1_000, behavior, horizon, seed=0), simulator, target)
-    tasks = [*intervals, *weights_task(), *sampling, *fqe]
+    tasks = [*intervals, *bootstrap_tasks(), *weights_task(), *sampling, *fqe]
     console = Console(width=max(Console().width, 140))
     console.print(speed_table([(task, measure(task)) for task in tasks]))
-    print(memory)
+    print("\n".join(memory))
     print(f"{os.cpu_count()} cores, {numba.get_num_threads()} numba threads. Seconds and ratio: best of the turns.")
     print("A threaded task that had fewer cores than there are shared them with other processes; repeat it on a quiet machine.")
     print(f"n = {N:,} trajectories (10,000 for FQE, 5,000 for refits), horizon {horizon}; weights: mean length {MEAN_LENGTH}.")
