@@ -17,6 +17,7 @@ from causalrl.errors import EstimandError, SupportWarning
 from causalrl.estimands import CATE, PolicyValue
 from causalrl.estimate import Estimate
 from causalrl.estimators.base import Estimator, Refitted, Score, estimate_from_score, goal_label, require_arms
+from causalrl.estimators.second_stage import OnRequest, advice_on_intervals
 from causalrl.inference.base import Evidence, Refit
 from causalrl.inference.bootstrap import RefitBootstrap
 from causalrl.inference.functionals import Sum
@@ -84,7 +85,8 @@ class DirectMethod(Estimator):
     def effect(self, nuisances: Nuisances, goal: CATE) -> Estimate:
         value = self.effect_at(nuisances, goal)
         refit = Refitted(nuisances, partial(self.effect_at, goal=goal), value.shape)
-        evidence = Evidence(value, nuisances.data.clusters, refit=refit)
+        default = OnRequest(advice_on_intervals(str(self)))
+        evidence = Evidence(value, nuisances.data.clusters, refit=refit, default=default)
         diagnostics = diagnostics_record(folds=(None, 1))
         return Estimate(value, str(self), goal_label(goal), diagnostics, evidence, nuisances.data.fingerprint)
 

@@ -21,7 +21,15 @@ from causalrl.errors import EstimandError, SupportError
 from causalrl.estimands import CATE
 from causalrl.estimate import Estimate
 from causalrl.estimators.base import EffectEstimator, Refitted, check_folds, goal_label, in_sample
-from causalrl.estimators.second_stage import OnRequest, check_regressor, is_least_squares, regress, sandwich, weights_parameter
+from causalrl.estimators.second_stage import (
+    OnRequest,
+    advice_on_intervals,
+    check_regressor,
+    is_least_squares,
+    regress,
+    sandwich,
+    weights_parameter,
+)
 from causalrl.estimators.two_arms import (
     arm_means,
     as_outcome_model,
@@ -104,18 +112,10 @@ class MetaLearner(EffectEstimator):
         learned = self._learn(own, at)
         refit = Refitted(own, partial(self._effect_at, at=at), learned.value.shape)
         linear = None if learned.linear is None else learned.linear()
-        default = None if linear is not None else OnRequest(self._advice)
+        default = None if linear is not None else OnRequest(advice_on_intervals(str(self)))
         evidence = Evidence(learned.value, own.data.clusters, refit=refit, default=default, linear=linear)
         diagnostics = diagnostics_record(learned.notes, folds=learned.folds)
         return Estimate(learned.value, str(self), goal_label(goal), diagnostics, evidence, own.data.fingerprint)
-
-    @property
-    def _advice(self) -> str:
-        return (
-            f"interval: {self} has no default interval, since no influence values tell its spread. Pass "
-            "method=RefitBootstrap(200), which fits its learners 200 times, or use DRLearner(..., effect=LinearRegression()), "
-            "whose interval is Wald's."
-        )
 
     def _effect_at(self, nuisances: Nuisances, at: NDArray[Any]) -> Floats:
         return self._learn(nuisances, at).value

@@ -35,6 +35,15 @@ class OnRequest:
         raise IntervalError(self.advice)
 
 
+def advice_on_intervals(estimator: str) -> str:
+    """What an estimator of effects without influence values says of intervals."""
+    return (
+        f"interval: {estimator} has no default interval, since no influence values tell the spread of its effects. Pass "
+        "method=RefitBootstrap(200), which fits its learners 200 times, or use DRLearner(..., effect=LinearRegression()), whose "
+        "interval is Wald's."
+    )
+
+
 def check_regressor(field: str, learner: Any) -> None:
     """Refuse what is no scikit-learn regressor."""
     try:
