@@ -2,7 +2,7 @@
 
 Nie & Wager (2021), tables of setups A to D at d = 6 and n = 500, learners S, T, X and R with kernel ridge (60 replications, three
 levels of noise) and with boosted trees (20 replications, sigma 1); Kennedy (2023), mean squared error against the error rate of
-the propensity (100 replications). About half an hour on two cores.
+the propensity (500 replications). About an hour on two cores.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 SEED, N, D = 0, 500, 6
 RESULTS = Path(__file__).parent / "results" / "heterogeneity.csv"
 LEARNERS = ("S", "T", "X", "R")
-KERNEL_REPLICATIONS, BOOSTING_REPLICATIONS, KENNEDY_REPLICATIONS = 60, 20, 100
+KERNEL_REPLICATIONS, BOOSTING_REPLICATIONS, KENNEDY_REPLICATIONS = 60, 20, 500
 KERNEL = {  # Nie & Wager, d = 6, n = 500: S, T, X, R
     ("A", 0.5): (0.06, 0.08, 0.05, 0.03),
     ("A", 1.0): (0.09, 0.15, 0.10, 0.08),
