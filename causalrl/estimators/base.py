@@ -192,14 +192,18 @@ def require_arms(data: Trajectories, *arms: int) -> None:
     taken = np.unique(data.actions)
     for arm in arms:
         if arm not in taken:
-            raise EstimandError(f"arm {arm} never occurs, so that its outcome is unknown; the data have arms {taken.tolist()}.")
+            raise EstimandError(
+                f"actions: arm {arm} never occurs, so that its outcome is unknown; the data have arms {taken.tolist()}. Ask an "
+                "effect of two of these, such as ATE(treated=2, control=1), or number the arms from 0."
+            )
 
 
 def require_single_stage(data: Trajectories, goal: Any) -> None:
     """Refuse an effect of one decision on sequences of them."""
     if (data.lengths > 1).any() or (data.end != End.TERMINATED).any():
         raise EstimandError(
-            f"{goal}: the data are sequential, and this is an effect of one decision. Ask a Contrast of two policies instead."
+            f"{goal}: the data are sequential, and this asks about one decision. Ask a Contrast of two policies, with DR or "
+            "FQE, instead."
         )
     if data.n_actions == 0:
         raise EstimandError(f"{goal}: the actions are continuous, and this effect compares two arms. Use MSM(...).")

@@ -26,10 +26,19 @@ DIVERGED = 1e50
 
 
 def seeded_clone(learner: Any, seed: int) -> Any:
-    """An unfitted copy of a scikit-learn learner, every random_state left open set from the seed."""
+    """An unfitted copy of a scikit-learn learner, every random_state left open set from the seed.
+
+    Least squares gets standardised columns: its predictions do not depend on their units, but scikit-learn's solver drops a
+    direction 1e6 times smaller than the largest column.
+    """
     from sklearn.base import clone
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
     copy = clone(learner)
+    if type(copy) is LinearRegression:
+        return make_pipeline(StandardScaler(with_mean=copy.fit_intercept), copy)
     open_states = [name for name, value in copy.get_params().items() if name.split("__")[-1] == "random_state" and value is None]
     return copy.set_params(**{name: derive_seed(seed, name) % 2**32 for name in open_states}) if open_states else copy
 
@@ -50,19 +59,20 @@ def fit_noting(learner: Any, features: Floats, targets: NDArray[Any]) -> tuple[A
     """Fit a scikit-learn learner; its convergence warnings become notes."""
     from sklearn.exceptions import ConvergenceWarning as Unconverged
 
+    name = type(learner.steps[-1][1] if hasattr(learner, "steps") else learner).__name__
     if not features.shape[1]:
-        raise DataError(f"observations: there are no columns for {type(learner).__name__} to learn from; add a constant one.")
+        raise DataError(f"observations: there are no columns for {name} to learn from; add a constant one.")
     with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
         warnings.simplefilter("always", Unconverged)
         try:
             learner.fit(features, targets)
         except ValueError as error:
-            raise EstimandError(f"{type(learner).__name__}: cannot be fitted to these data: {error}") from error
+            raise EstimandError(f"{name}: cannot be fitted to these data: {error}") from error
     for item in caught:
         if not issubclass(item.category, Unconverged):
             warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
     unconverged = any(issubclass(item.category, Unconverged) for item in caught)
-    note = Note(ConvergenceWarning, f"{type(learner).__name__} stopped before it converged.")
+    note = Note(ConvergenceWarning, f"{name} stopped before it converged.")
     return learner, (note,) if unconverged else ()
 
 
