@@ -66,7 +66,7 @@ class FromEconML(EffectEstimator):
     def __str__(self) -> str:
         return f"FromEconML({type(self.estimator).__name__})"
 
-    def effect(self, nuisances: Nuisances, goal: CATE) -> Estimate:
+    def conditional_effect(self, nuisances: Nuisances, goal: CATE) -> Estimate:
         own, at = pair_of(nuisances, goal)
         fitted, points = self._fit(own), own.data.features(at)
         value = _effect(fitted, points)

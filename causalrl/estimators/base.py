@@ -99,7 +99,7 @@ class Estimator(ABC):
         """(n,) weights with which the arms of an effect are compared (see `average_effect`); None where there are none."""
         return None
 
-    def effect(self, nuisances: Nuisances, goal: CATE) -> Estimate:
+    def conditional_effect(self, nuisances: Nuisances, goal: CATE) -> Estimate:
         """Estimate a conditional effect, where the estimator has one."""
         raise EstimandError(f"{self}: gives no CATE. Use SLearner(regressor) or TLearner(regressor).")
 
@@ -136,7 +136,7 @@ class FittedEstimator:
         """Estimate one estimand."""
         estimand = as_estimand(goal)
         if isinstance(estimand, CATE):
-            return self.estimator.effect(self.nuisances, estimand)
+            return self.estimator.conditional_effect(self.nuisances, estimand)
         if isinstance(estimand, PolicyValue):
             return self._value(estimand)
         if isinstance(self.estimator, IgnoresPolicy):

@@ -82,7 +82,7 @@ class DirectMethod(Estimator):
         values = nuisances.values(self.q, target, goal.discount, folds=1)
         return target, values, values.notes + nuisances.target_notes(goal.policy, None)
 
-    def effect(self, nuisances: Nuisances, goal: CATE) -> Estimate:
+    def conditional_effect(self, nuisances: Nuisances, goal: CATE) -> Estimate:
         value = self.effect_at(nuisances, goal)
         refit = Refitted(nuisances, partial(self.effect_at, goal=goal), value.shape)
         default = OnRequest(advice_on_intervals(str(self)))

@@ -87,27 +87,26 @@ class Scores:
         return self.behavior.correction(derivative * self.slope)
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True)
 class MetaLearner(EffectEstimator):
     """Base of the learners of heterogeneous effects.
 
     Args:
         outcome: model of the outcome. propensity: model of the treatment.
-        effect: an unfitted regressor of the effect, kept as `second_stage`.
+        effect: an unfitted regressor of the effect.
     """
 
     outcome: Any
-    propensity: BehaviorLike | None
-    second_stage: Any
+    propensity: BehaviorLike | None = None
+    effect: Any = field(kw_only=True)
 
-    def _keep(self, outcome: Any, propensity: Any, effect: Any) -> None:
-        check_regressor("effect", effect)
-        if isinstance(propensity, type):
-            raise EstimandError(f"propensity: {propensity.__name__} is a class; pass an object, {propensity.__name__}(...).")
-        for name, value in (("outcome", outcome), ("propensity", propensity), ("second_stage", effect)):
-            object.__setattr__(self, name, value)
+    def __post_init__(self) -> None:
+        check_regressor("effect", self.effect)
+        if isinstance(self.propensity, type):
+            name = self.propensity.__name__
+            raise EstimandError(f"propensity: {name} is a class; pass an object, {name}(...).")
 
-    def effect(self, nuisances: Nuisances, goal: CATE) -> Estimate:
+    def conditional_effect(self, nuisances: Nuisances, goal: CATE) -> Estimate:
         own, at = pair_of(nuisances, goal)
         learned = self._learn(own, at)
         refit = Refitted(own, partial(self._effect_at, at=at), learned.value.shape)
@@ -125,7 +124,7 @@ class MetaLearner(EffectEstimator):
         """Learn the effect at points from the nuisances of two arms, coded 1 and 0."""
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True)
 class OrthogonalLearner(MetaLearner):
     """Base of those that are one least-squares problem in Neyman-orthogonal scores.
 
@@ -136,14 +135,18 @@ class OrthogonalLearner(MetaLearner):
 
     folds: int | None = field(default=None, kw_only=True)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_folds(self.folds)
+
     def _learn(self, nuisances: Nuisances, at: NDArray[Any]) -> Learned:
         data, scores = nuisances.data, self.scores(nuisances)
         features, points = data.features(data.observations), data.features(at)
         seed = derive_seed(nuisances.seed, "effect")
-        fit, notes = regress(self.second_stage, features, scores.targets, seed, nuisances.weights, scores.weights)
+        fit, notes = regress(self.effect, features, scores.targets, seed, nuisances.weights, scores.weights)
         value = np.asarray(fit.predict(points), np.float64).reshape(-1)
         linear = None
-        if is_least_squares(self.second_stage):
+        if is_least_squares(self.effect):
             linear = partial(sandwich, fit, features, points, scores.targets, scores.weights, scores.correction)
         return Learned(value, [*scores.notes, *notes], scores.folds, linear)
 
@@ -152,7 +155,7 @@ class OrthogonalLearner(MetaLearner):
         """The least-squares problem, from the nuisances of two arms, coded 1 and 0."""
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True)
 class DRLearner(OrthogonalLearner):
     """Doubly robust learner: a regression of the AIPW score on the covariates (Kennedy 2023, algorithm 1).
 
@@ -165,7 +168,7 @@ class DRLearner(OrthogonalLearner):
         outcome: value model, for example `PerAction(LinearRegression())`; a regressor means one an arm.
         propensity: behaviour model; None is the logged propensities where the data have them, else Counts() on states, Logit() on
             vectors.
-        effect: an unfitted regressor of the score, kept as `second_stage`.
+        effect: an unfitted regressor of the score.
         folds: cross-fitting folds by cluster; None is each learner's default, 1 for parametric ones, else 5.
 
     Raises:
@@ -181,14 +184,13 @@ class DRLearner(OrthogonalLearner):
         (array([1., 2.]), array([0.1, 0.1]))
     """
 
-    def __init__(self, outcome: Any, propensity: BehaviorLike | None = None, *, effect: Any, folds: int | None = None) -> None:
-        check_folds(folds)
-        if is_treatment_regression(propensity):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "outcome", as_outcome_model(self.outcome))
+        if is_treatment_regression(self.propensity):
             raise EstimandError(
-                f"propensity: {propensity} predicts no probabilities, by which DRLearner divides; pass Logit() or a classifier."
+                f"propensity: {self.propensity} gives no probabilities, by which DRLearner divides; pass Logit() or a classifier."
             )
-        self._keep(as_outcome_model(outcome), propensity, effect)
-        object.__setattr__(self, "folds", folds)
 
     def scores(self, nuisances: Nuisances) -> Scores:
         data, behavior = nuisances.data, nuisances.behavior(self.propensity, self.folds, None)
@@ -201,7 +203,7 @@ class DRLearner(OrthogonalLearner):
         return Scores(treated - control + slope, None, behavior, slope, notes, (len(behavior.folds), folds))
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True)
 class RLearner(OrthogonalLearner):
     """Residual learner (Nie & Wager 2021, eq. 4): minimises sum of (A - e)^2 [(Y - m) / (A - e) - tau(x)]^2.
 
@@ -214,7 +216,7 @@ class RLearner(OrthogonalLearner):
         outcome: a regressor of the outcome on the covariates, whatever the arm.
         propensity: behaviour model, as in `DRLearner`; or a regressor of the treatment, whose predictions are used as they are,
             outside [0, 1] too.
-        effect: an unfitted regressor that takes sample_weight, kept as `second_stage`.
+        effect: an unfitted regressor that takes sample_weight.
         folds: cross-fitting folds by cluster; None is each learner's default, 1 for linear ones, else 5.
 
     Raises:
@@ -231,12 +233,10 @@ class RLearner(OrthogonalLearner):
         True
     """
 
-    def __init__(self, outcome: Any, propensity: BehaviorLike | None = None, *, effect: Any, folds: int | None = None) -> None:
-        check_folds(folds)
-        check_regressor("outcome", outcome)
-        self._keep(outcome, propensity, effect)
-        weights_parameter(effect)
-        object.__setattr__(self, "folds", folds)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_regressor("outcome", self.outcome)
+        weights_parameter(self.effect)
 
     def scores(self, nuisances: Nuisances) -> Scores:
         data = nuisances.data
@@ -250,7 +250,7 @@ class RLearner(OrthogonalLearner):
         return Scores(targets, left**2, None, None, notes, (count, mean.folds))
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True)
 class XLearner(MetaLearner):
     """X-learner (Kunzel et al. 2019): tau(x) = e(x) tau_0(x) + (1 - e(x)) tau_1(x).
 
@@ -262,7 +262,7 @@ class XLearner(MetaLearner):
         propensity: behaviour model that is known at any covariates, such as Logit(); or a regressor of the treatment, whose
             predictions are used as they are, outside [0, 1] too. None is the logged propensities, which are known at the logged
             units alone, where the data have them.
-        effect: an unfitted regressor, fitted to each arm, kept as `second_stage`.
+        effect: an unfitted regressor, fitted to each arm.
 
     Raises:
         EstimandError: for what is no such object; from `estimate`, for sequences, or points with other columns.
@@ -276,8 +276,9 @@ class XLearner(MetaLearner):
         array([1., 2.])
     """
 
-    def __init__(self, outcome: Any, propensity: BehaviorLike | None = None, *, effect: Any) -> None:
-        self._keep(as_outcome_model(outcome), propensity, effect)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "outcome", as_outcome_model(self.outcome))
 
     def _learn(self, nuisances: Nuisances, at: NDArray[Any]) -> Learned:
         data = nuisances.data
@@ -289,7 +290,7 @@ class XLearner(MetaLearner):
         for a, (mine, effects) in imputed.items():
             copies = None if nuisances.weights is None else nuisances.weights[mine]
             seed = derive_seed(nuisances.seed, "effect", a)
-            fit, own = regress(self.second_stage, features[mine], effects[mine], seed, copies)
+            fit, own = regress(self.effect, features[mine], effects[mine], seed, copies)
             value += (1 - e if a else e) * np.asarray(fit.predict(points), np.float64).reshape(-1)
             notes += own
         return Learned(value, notes, (count, folds))
