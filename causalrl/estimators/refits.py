@@ -84,12 +84,18 @@ class CompiledScore:
             logs: Floats = np.log(self.ratios.target.taken)
         return logs
 
+    @cached_property
+    def _alone(self) -> bool:
+        """Every trajectory is a cluster of its own, in their order."""
+        clusters = self.problem.steps.data.clusters
+        return np.array_equal(clusters, np.arange(len(clusters)))
+
     def __call__(self, counts: Floats) -> Floats:
         return in_blocks(self._block, counts, len(self.problem.steps))
 
     def _block(self, counts: Floats) -> Floats:
         steps = self.problem.steps
-        weights = np.ascontiguousarray(counts[:, steps.data.clusters])
+        weights = counts if self._alone else np.ascontiguousarray(counts[:, steps.data.clusters])
         propensities, terms, starts = self.ratios.behavior.logged[None], self.records.terms[None], self.start[None]
         exists = np.ones(len(counts), np.bool_)
         if self.ratios.behavior.refit is not None:
@@ -117,7 +123,7 @@ class CompiledScore:
         """(b, n) fold of every trajectory, and (b,) whether there are as many clusters as folds."""
         of_cluster, enough = np.zeros(counts.shape, np.int64), np.ones(len(counts), np.bool_)
         if (default if self.folds is None else self.folds) == 1:
-            return of_cluster[:, self.problem.steps.data.clusters], enough
+            return np.zeros((len(counts), self.problem.steps.data.n), np.int64), enough
         for b, drawn in enumerate(map(np.flatnonzero, counts)):
             count = min(default, len(drawn)) if self.folds is None else self.folds
             enough[b] = count <= len(drawn)

@@ -131,15 +131,16 @@ def refit_logit(
     max_iterations: int,
     tolerance: float,
     diverged: float,
+    start: Floats,
     weights: Floats,
     folds: Ints,
 ) -> Floats:
     """(B, M) `logit_propensities` of every replicate, weights and folds (B, n).
 
-    Each fit begins where that of the sample ends, a few steps from its own maximum.
+    Args:
+        start: `sample_coefficients`, a few steps from the maximum of each replicate.
     """
     out = np.zeros((len(weights), len(actions)))
-    start = sample_coefficients(basis, actions, n_actions, max_iterations, tolerance)
     for b in numba.prange(len(weights)):
         logit_propensities(
             basis, actions, n_actions, offsets, weights[b], folds[b], max_iterations, tolerance, diverged, start, out[b]

@@ -14,7 +14,7 @@ from causalrl.data import Steps
 from causalrl.diagnostics.record import Note
 from causalrl.errors import ConvergenceWarning, DataError, SeparationError, SeparationWarning
 from causalrl.kernels.logit import information, largest_predictor, newton_logit, score_along, score_sum, softmax_rows
-from causalrl.kernels.refit_propensities import refit_logit
+from causalrl.kernels.refit_propensities import refit_logit, sample_coefficients
 from causalrl.nuisances.behavior import BehaviorFit, PropensityRefit
 from causalrl.nuisances.formulas import Formula, covariate_columns, feature_labels
 
@@ -73,8 +73,9 @@ class Logit:
         """Refits of the logged actions' probabilities, in a kernel; NaN where a resample separates the actions."""
         basis = np.ascontiguousarray(_on(self.formula, steps)[1])
         actions = steps.actions.copy()  # writable, so that a view of the data does not compile the kernel once more
-        sizes = steps.data.n_actions, steps.offsets
-        return partial(refit_logit, basis, actions, *sizes, _MAX_ITERATIONS, _TOLERANCE, _DIVERGED)
+        n_actions = steps.data.n_actions
+        start = sample_coefficients(basis, actions, n_actions, _MAX_ITERATIONS, _TOLERANCE)
+        return partial(refit_logit, basis, actions, n_actions, steps.offsets, _MAX_ITERATIONS, _TOLERANCE, _DIVERGED, start)
 
 
 def _on(formula: str | None, steps: Steps) -> tuple[Design, Floats]:
