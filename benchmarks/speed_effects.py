@@ -72,7 +72,7 @@ def bootstrap_tasks() -> list[Task]:
             return hajek_loop(study, fit, B, 0)
 
         title = f"refits of logistic IPW, {name}"
-        tasks.append(Task(title, package, loop, float(B), "refits", times_and_seconds(times), quiet=2))
+        tasks.append(Task(title, package, loop, float(B), "refits", times_and_seconds(times), quiet=4))
     return tasks
 
 
