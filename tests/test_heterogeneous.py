@@ -378,7 +378,7 @@ def test_bad_learners(point: crl.Trajectories) -> None:
         crl.RLearner(linear, effect=KNeighborsRegressor())
     with pytest.raises(EstimandError, match="KNeighborsRegressor takes no sample_weight"):
         crl.RLearner(linear, effect=make_pipeline(StandardScaler(), KNeighborsRegressor()))
-    with pytest.raises(EstimandError, match="predicts no probabilities"):
+    with pytest.raises(EstimandError, match="gives no probabilities"):
         crl.DRLearner(linear, linear, effect=linear)
     with pytest.raises(EstimandError, match="Logit is a class"):
         crl.DRLearner(linear, crl.Logit, effect=linear)
