@@ -174,7 +174,7 @@ class ATM(PopulationEffect):
         return np.minimum(e, 1 - e)
 
     def slope(self, e: Floats) -> Floats:
-        return np.where(e < 0.5, 1.0, -1.0)
+        return np.sign(0.5 - e)
 
 
 @dataclass(frozen=True, eq=False)

@@ -96,23 +96,33 @@ def binary(n: int, seed: int) -> tuple[crl.Trajectories, Floats]:
 def test_effects_in_tilted_populations_are_their_influence_functions(goal: crl.ATT, naive: Naive) -> None:
     h_of, slope_of = TILTS[type(goal)]
     e, (m0, m1), (phi0, phi1) = naive.e, naive.mu, naive.augmented
-    h, slope = h_of(e), slope_of(e)
-    value = np.mean(h * (phi1 - phi0) + slope * (naive.a - e) * (m1 - m0)) / np.mean(h + slope * (naive.a - e))
-    influence = (h * (phi1 - phi0 - value) + slope * (naive.a - e) * (m1 - m0 - value)) / np.mean(h + slope * (naive.a - e))
-    estimate = crl.AIPW(LINEAR).estimate(naive.frozen, goal)
-    assert estimate.value == pytest.approx(value, rel=1e-9)
-    np.testing.assert_allclose(estimate.influence, influence, rtol=1e-7, atol=1e-9)
-    assert estimate.stderr == pytest.approx(influence.std(ddof=1) / math.sqrt(len(e)), rel=1e-9)
-    learned = crl.AIPW(LINEAR, crl.Logit()).estimate(naive.data, goal)
+    h = h_of(e)
+
+    def expected(slope: Floats | float) -> tuple[float, Floats]:
+        value = np.mean(h * (phi1 - phi0) + slope * (naive.a - e) * (m1 - m0)) / np.mean(h + slope * (naive.a - e))
+        numerators = h * (phi1 - phi0 - value) + slope * (naive.a - e) * (m1 - m0 - value)
+        return float(value), numerators / np.mean(h + slope * (naive.a - e))
+
+    known, (value, influence) = crl.AIPW(LINEAR).estimate(naive.frozen, goal), expected(0.0)
+    assert known.value == pytest.approx(value, rel=1e-9)
+    np.testing.assert_allclose(known.influence, influence, rtol=1e-7, atol=1e-9)
+    assert known.stderr == pytest.approx(influence.std(ddof=1) / math.sqrt(len(e)), rel=1e-9)
+    learned, (value, influence) = crl.AIPW(LINEAR, crl.Logit()).estimate(naive.data, goal), expected(slope_of(e))
     assert learned.value == pytest.approx(value, rel=1e-6)
-    assert learned.stderr == pytest.approx(estimate.stderr, rel=0.05)
+    assert learned.stderr == pytest.approx(influence.std(ddof=1) / math.sqrt(len(e)), rel=0.05)
+
+
+def test_where_half_are_treated_the_matched_population_is_everybody(naive: Naive) -> None:
+    half = crl.KnownPropensity(crl.Uniform(2))
+    matched, everybody = (crl.AIPW(LINEAR, half).estimate(naive.data, goal) for goal in (crl.ATM(), crl.ATE()))
+    assert (matched.value, matched.stderr) == pytest.approx((everybody.value, everybody.stderr), rel=1e-9)
 
 
 @pytest.mark.parametrize("goal", EFFECTS, ids=str)
 def test_weighted_doubly_robust_effects_normalise_each_arm(goal: crl.ATT, naive: Naive) -> None:
-    h_of, slope_of = TILTS[type(goal)]
+    h_of, _ = TILTS[type(goal)]
     e, (m0, m1), a = naive.e, naive.mu, naive.a
-    population = h_of(e) + slope_of(e) * (a - e)
+    population = h_of(e)
     w = h_of(e) / np.where(a == 1, e, 1 - e)
     value = population @ (m1 - m0) / population.sum()
     value += (a * w) @ (naive.y - m1) / (a @ w) - ((1 - a) * w) @ (naive.y - m0) / ((1 - a) @ w)
@@ -164,7 +174,13 @@ def test_an_effect_between_two_of_three_arms_is_that_of_the_study_of_these(naive
     two = crl.Trajectories.from_cross_section(naive.x[~third], 1 - naive.a[~third], naive.y[~third])
     for goal, same in ((crl.ATT(0, 1), crl.ATT()), (crl.ATO(0, 1), crl.ATO())):
         a, b = crl.AIPW(LINEAR).estimate(three, goal), crl.AIPW(LINEAR).estimate(two, same)
-        assert (a.value, a.stderr) == pytest.approx((b.value, b.stderr), rel=1e-9)
+        both = math.sqrt(three.n / (three.n - 1) * (two.n - 1) / two.n)
+        assert (a.value, a.stderr) == pytest.approx((b.value, b.stderr * both), rel=1e-9)
+        assert (a - crl.AIPW(LINEAR).estimate(three, crl.ATE(0, 1))).stderr < a.stderr  # they come from the same data
+        assert (a - a).stderr == pytest.approx(0, abs=1e-12)
+        assert crl.most_influential(a, three).ids.shape == (10,)
+        low, high = crl.IPW().estimate(three, goal).interval(method=crl.RefitBootstrap(50))
+        assert low < high
 
 
 def test_balance_and_overlap_are_in_the_diagnostics(naive: Naive) -> None:

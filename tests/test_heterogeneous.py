@@ -423,3 +423,34 @@ def test_records_say_what_they_are_made_of() -> None:
     text = str(crl.DRLearner(**NUISANCES, effect=LinearRegression(), folds=3))
     assert text.startswith("DRLearner(outcome=PerAction(regressor=LinearRegression()), propensity=Logit")
     assert "folds=3" in text
+
+
+def test_r_learner_stacks_the_fit_of_the_propensity() -> None:
+    """Against a numerical stack, where m is wrong so that the fit matters: error too long by a sixth without it."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=4_000)
+    a = (rng.random(4_000) < 1 / (1 + np.exp(-x))).astype(int)
+    y = 2 * x**2 + a + rng.normal(size=4_000)
+    basis, study = np.column_stack([np.ones(4_000), x]), crl.Trajectories.from_cross_section(x[:, None], a, y)
+    left = y - basis @ np.linalg.lstsq(basis, y, rcond=None)[0]
+
+    def effect(beta: np.ndarray) -> np.ndarray:
+        own = a - 1 / (1 + np.exp(-basis @ beta))
+        return np.asarray(np.linalg.lstsq(basis * own[:, None], left, rcond=None)[0])
+
+    beta = np.zeros(2)
+    for _ in range(30):
+        e = 1 / (1 + np.exp(-basis @ beta))
+        fisher = basis.T @ (basis * (e * (1 - e))[:, None])
+        beta = beta + np.linalg.solve(fisher, basis.T @ (a - e))
+    e, tau = 1 / (1 + np.exp(-basis @ beta)), effect(beta)
+    own = basis * ((a - e) * (left - (a - e) * (basis @ tau)))[:, None]
+    influence = own @ np.linalg.inv(basis.T @ (basis * ((a - e) ** 2)[:, None]))
+    slope = np.column_stack([(effect(beta + step) - effect(beta - step)) / 2e-5 for step in 1e-5 * np.eye(2)])
+    stacked = influence + (basis * (a - e)[:, None]) @ np.linalg.inv(fisher) @ slope.T
+    at = np.array([[1.0, 0.0], [1.0, 2.0]])
+    learner = crl.RLearner(LinearRegression(), crl.Logit(), effect=LinearRegression())
+    estimate = learner.estimate(study, crl.CATE(at=at[:, 1:]))
+    np.testing.assert_allclose(estimate.value, at @ tau, rtol=1e-6)
+    np.testing.assert_allclose(estimate.stderr, np.sqrt(np.sum((stacked @ at.T) ** 2, axis=0)), rtol=1e-3)
+    assert estimate.stderr[1] < 0.95 * np.sqrt(np.sum((influence @ at[1]) ** 2))

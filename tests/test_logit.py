@@ -234,3 +234,17 @@ def test_a_fold_that_diverges_is_separated() -> None:
     data = crl.Trajectories.from_arrays(states, actions, np.zeros(23), range(24))
     with pytest.raises(SeparationError, match="has no maximum"):
         crl.WIS(behavior=crl.Logit(), folds=2).estimate(data, crl.Uniform(2))
+
+
+def test_a_level_rarer_than_a_fold_is_refused() -> None:
+    """A dummy of one cluster lies whole in one fold: the others cannot tell its coefficient."""
+    rng = np.random.default_rng(0)
+    x, rare = rng.normal(size=300), np.arange(300) < 6
+    a = (rng.random(300) < 0.5).astype(int)
+    study = crl.Trajectories.from_cross_section(
+        np.column_stack([x, rare]), a, x + a, clusters=np.where(rare, 0, np.arange(300)), feature_names=["x", "rare"]
+    )
+    for estimator in (crl.IPW(crl.Logit(), folds=5), crl.AIPW(crl.LinearQ(), crl.Logit(), folds=5)):
+        with pytest.raises(crl.errors.SupportError, match=r"240 of 300|do not show the effect of rare.*folds=1"):
+            estimator.estimate(study, crl.ATE())
+    assert np.isfinite(crl.IPW(crl.Logit()).estimate(study, crl.ATE()).stderr)

@@ -45,7 +45,7 @@ def tail_index(weights: Floats) -> float | None:
         return None
     cut = ordered[-size - 1]
     excess = ordered[-size:] - cut
-    excess = excess[excess > 0]
+    excess = excess[excess > 1e-12]  # of weights scaled to 1: less is rounding
     if len(excess) < 5:
         return None
     m = len(excess)

@@ -103,8 +103,10 @@ class AugmentedEffect:
     def parts(self) -> tuple[Floats, Floats]:
         """(n, T) numerators and denominators: one ratio, or that of the model and one an arm."""
         tilted = self.tilted
-        e = treated_probability(tilted.fitted)
-        population = tilted.tilt + tilted.goal.slope(e) * (tilted.arms[0] - e)
+        population = tilted.tilt
+        if not tilted.fitted.model.known:  # the influence of learning e
+            e = treated_probability(tilted.fitted)
+            population = population + tilted.goal.slope(e) * (tilted.arms[0] - e)
         corrections = self._own * tilted.weights * self.residual
         if not self.normalized:
             return (population * self.effect + corrections)[:, None], population[:, None]

@@ -18,6 +18,7 @@ from causalrl.diagnostics.record import Note, diagnostics_record
 from causalrl.errors import CausalRLError, DataError, EstimandError, InSampleWarning, WeightOverflowError
 from causalrl.estimands import ATE, CATE, Contrast, Estimand, EstimandLike, PolicyValue, PopulationEffect, as_estimand
 from causalrl.estimate import Estimate
+from causalrl.inference.algebra import embed
 from causalrl.inference.base import Evidence, Refit
 from causalrl.inference.functionals import Functional
 from causalrl.nuisances.crossfit import Nuisances
@@ -136,7 +137,7 @@ class FittedEstimator:
         """Estimate one estimand."""
         estimand = as_estimand(goal)
         if isinstance(estimand, CATE):
-            return self.estimator.conditional_effect(self.nuisances, estimand)
+            return self._of_all(self.estimator.conditional_effect(self.nuisances, estimand), estimand)
         if isinstance(estimand, PolicyValue):
             return self._value(estimand)
         if isinstance(self.estimator, IgnoresPolicy):
@@ -157,7 +158,18 @@ class FittedEstimator:
             own, treated, control = self.nuisances, goal.treated, goal.control
         else:
             own, treated, control = self.nuisances.pair(goal.treated, goal.control), 1, 0
-        return self._balanced(self.estimator.average_effect(own, goal), goal, own, treated, control)
+        return self._of_all(self._balanced(self.estimator.average_effect(own, goal), goal, own, treated, control), goal)
+
+    def _of_all(self, estimate: Estimate, goal: CATE | ATE | PopulationEffect) -> Estimate:
+        """An estimate from the two arms of an effect as one from all data, so that it combines with others from these."""
+        data = self.nuisances.data
+        if estimate.fingerprint == data.fingerprint:
+            return estimate
+        rows = np.flatnonzero(np.isin(data.actions, (goal.treated, goal.control)))
+        if len(rows) == data.n:
+            return replace(estimate, fingerprint=data.fingerprint)
+        evidence = embed(estimate.evidence, rows, data.clusters)
+        return replace(estimate, evidence=evidence, fingerprint=data.fingerprint, fixed_nuisances=False)
 
     def _balanced(
         self, estimate: Estimate, goal: ATE | PopulationEffect, nuisances: Nuisances, treated: int, control: int

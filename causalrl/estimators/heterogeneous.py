@@ -68,8 +68,9 @@ class Scores:
 
     Attributes:
         targets: (n,) scores. weights: (n,) of their squared errors, or None for one each.
-        behavior, slope: the propensities, and (n,) the derivative of each target in the log importance ratio of its unit;
-            None where, to first order, there is nothing to correct.
+        behavior, slope: the propensities, and (n,) the derivative in the log importance ratio of each unit of weight (target -
+            effect), over the weight, at effect 0; None where no behaviour model was learned. effect_slope: (n,) what it
+            gains for each unit of effect.
         notes, folds: see `Learned`.
     """
 
@@ -79,12 +80,13 @@ class Scores:
     slope: Floats | None
     notes: list[Note]
     folds: tuple[int | None, int]
+    effect_slope: Floats | float = 0.0
 
-    def correction(self, derivative: Floats) -> Floats | None:
-        """(n,) influence of the propensities' fit on an estimate with n times this derivative in the targets."""
+    def correction(self, derivative: Floats, effect: Floats) -> Floats | None:
+        """(n,) influence of the propensities' fit on an estimate with n times this derivative in the targets, at the effect."""
         if self.behavior is None or self.slope is None or self.behavior.model.known:
             return None
-        return self.behavior.correction(derivative * self.slope)
+        return self.behavior.correction(derivative * (self.slope + self.effect_slope * effect))
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,9 @@ class OrthogonalLearner(MetaLearner):
         value = np.asarray(fit.predict(points), np.float64).reshape(-1)
         linear = None
         if is_least_squares(self.effect):
-            linear = partial(sandwich, fit, features, points, scores.targets, scores.weights, scores.correction)
+            effect = np.asarray(fit.predict(features), np.float64).reshape(-1)
+            correction = partial(scores.correction, effect=effect)
+            linear = partial(sandwich, fit, features, points, scores.targets, scores.weights, correction)
         return Learned(value, [*scores.notes, *notes], scores.folds, linear)
 
     @abstractmethod
@@ -209,8 +213,9 @@ class RLearner(OrthogonalLearner):
 
     m(x) = E[Y | X = x] and e(x) are cross-fitted; the squares (A - e)^2 are the `sample_weight` of the effect's regression, and
     a unit with e = A exactly takes no part. With `effect=LinearRegression()`, alone or behind preprocessing of the covariates,
-    the interval is Wald's, as for `DRLearner`; it takes the propensities as given, which costs nothing to first order where they
-    are right. Other regressors have one on request, `RefitBootstrap(200)`.
+    the interval is Wald's, as for `DRLearner`, with the fit of the propensities stacked in where they have a correction; m is
+    taken as given, which costs nothing to first order where the propensities are right. Other regressors have an interval on
+    request, `RefitBootstrap(200)`.
 
     Args:
         outcome: a regressor of the outcome on the covariates, whatever the arm.
@@ -247,7 +252,19 @@ class RLearner(OrthogonalLearner):
             raise SupportError("propensity: it equals the treatment of every unit, so that no unit shows an effect.")
         targets = np.divide(data.rewards - mean.values, left, out=np.zeros(data.n), where=left != 0)
         notes = [*notes, *mean.notes, *regression_note(self.outcome, mean.folds)]
-        return Scores(targets, left**2, None, None, notes, (count, mean.folds))
+        behavior, slope, effect_slope = self._propensity_slopes(nuisances, data.rewards - mean.values, left)
+        return Scores(targets, left**2, behavior, slope, notes, (count, mean.folds), effect_slope)
+
+    def _propensity_slopes(
+        self, nuisances: Nuisances, residual: Floats, left: Floats
+    ) -> tuple[FittedBehavior | None, Floats | None, Floats | float]:
+        """Those of `Scores`: the derivative of (A - e)(Y - m) - (A - e)^2 tau in e is 2 (A - e) tau - (Y - m)."""
+        if is_treatment_regression(self.propensity):
+            return None, None, 0.0
+        behavior = nuisances.behavior(self.propensity, self.folds, None)
+        of_e = np.where(nuisances.data.actions == 1, -behavior.logged, behavior.logged)
+        safe = np.where(left != 0, left, np.inf)
+        return behavior, -residual * of_e / safe**2, 2 * of_e / safe
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from causalrl.checks import Floats
+from causalrl.checks import Floats, Ints
 from causalrl.inference.base import Evidence, Linearised, Refit
-from causalrl.inference.functionals import Combined, Transformed
+from causalrl.inference.functionals import Combined, Sum, Transformed
 from causalrl.inference.operations import Operation, Transformation
 
 
@@ -72,6 +72,38 @@ def combine(operation: Operation, a: Evidence, b: Evidence) -> Evidence:
         None if b.default is None else a.default,
         linear=_joined(operation, a, b),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _EmbeddedRefit:
+    """A refit of some clusters under the counts of all."""
+
+    refit: Refit
+    kept: Ints
+
+    def __call__(self, counts: Floats) -> Floats:
+        return self.refit(np.ascontiguousarray(counts[:, self.kept]))
+
+
+def embed(evidence: Evidence, rows: Ints, clusters: Ints) -> Evidence:
+    """Evidence that rests on some of the trajectories as evidence of all: the others have influence 0.
+
+    Args:
+        rows: (m,) their places among all, in order. clusters: (n,) of all.
+    """
+
+    def spread(influence: Floats) -> Floats:
+        out = np.zeros((len(clusters), *influence.shape[1:]))
+        out[rows] = influence * (len(clusters) / len(rows))
+        return out
+
+    refit = None if evidence.refit is None else _EmbeddedRefit(evidence.refit, np.unique(clusters[rows]))
+    whole = Evidence(evidence.value, clusters, refit=refit, default=evidence.default)
+    if evidence.linear is not None:
+        return replace(whole, linear=Linearised(evidence.linear.design, spread(evidence.linear.influence)))
+    if evidence.functional is None:
+        return whole
+    return replace(whole, functional=Sum(), moments=(evidence.value + spread(evidence.influence))[:, None])
 
 
 def merge(a: Evidence, b: Evidence) -> Evidence:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from causalrl.checks import Bools, Floats, Ints
 from causalrl.data import Steps
 from causalrl.diagnostics.record import Note
-from causalrl.errors import ConvergenceWarning, DataError, SeparationError, SeparationWarning
+from causalrl.errors import ConvergenceWarning, DataError, SeparationError, SeparationWarning, SupportError
 from causalrl.kernels.logit import information, largest_predictor, newton_logit, score_along, score_sum, softmax_rows
 from causalrl.kernels.refit_propensities import refit_logit, sample_coefficients
 from causalrl.nuisances.behavior import BehaviorFit, PropensityRefit
@@ -62,6 +62,7 @@ class Logit:
                 f"behavior: the logit's likelihood has no maximum, since {design.culprit(coefficients)} separates the actions "
                 f"perfectly (linear predictor {predictor:.0f} and growing). Drop or coarsen it, or pass a penalised classifier."
             )
+        _require_rank(design, rows, len(basis))
         return LogitFit(design, coefficients, classes, steps, basis, _notes(change, iterations, design, coefficients, rows))
 
     @property
@@ -86,6 +87,18 @@ def _on(formula: str | None, steps: Steps) -> tuple[Design, Floats]:
         return design, design.basis(steps.observations)
 
     return steps.once(("logit", formula), make)
+
+
+def _require_rank(design: Design, rows: Floats, n_steps: int) -> None:
+    """Refuse rows in which a direction that the other rows show does not occur: what a logit says of those is arbitrary."""
+    if len(rows) == n_steps:
+        return
+    values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
+    if values[0] <= 1e-10 * values[-1]:
+        raise SupportError(
+            f"behavior: the {len(rows)} of {n_steps} decisions that a fold's logit learns from do not show the effect of "
+            f"{design.culprit(vectors[:, :1].T)}, of which a level is too rare. Use folds=1 or fewer folds, or pool the level."
+        )
 
 
 def _notes(change: float, iterations: int, design: Design, coefficients: Floats, basis: Floats) -> tuple[Note, ...]:
