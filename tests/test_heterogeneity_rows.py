@@ -1,6 +1,6 @@
 """Published errors of heterogeneous-effect learners: the committed rows lie in their bands, and a smaller run agrees with them.
 
-Nie & Wager (2021) and Kennedy (2023); bands and orderings from reference/papers.md, sections 6 and 7. `python -m
+Nie & Wager (2021) and Kennedy (2023); bands of 30% (boosting 40%) around them. `python -m
 benchmarks.heterogeneity` makes the rows.
 """
 
