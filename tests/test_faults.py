@@ -107,7 +107,7 @@ def test_convergence_does_not_depend_on_the_unit_of_reward(q: object, scale: flo
 
 
 def test_arms_and_actions_that_nobody_took() -> None:
-    study = crl.Trajectories.from_cross_section(np.arange(40.0)[:, None], [1, 2] * 20, np.arange(40.0))
+    study = crl.Trajectories.from_arrays(np.arange(40.0)[:, None], [1, 2] * 20, np.arange(40.0), range(41))
     for estimator in (crl.SLearner(LinearRegression()), crl.IPW(), crl.GFormula(crl.LinearQ())):
         with pytest.raises(EstimandError, match=r"arm 0 never occurs.*arms \[1, 2\]"):
             estimator.estimate(study, crl.ATE())
