@@ -60,17 +60,12 @@ def arm_values(nuisances: Nuisances, q: ValueModel, steps: Steps, needed: Bools,
     return [of(arm) for arm in range(steps.data.n_actions)]
 
 
-def treated_probability(fitted: FittedBehavior) -> Floats:
-    """(n,) e of single decisions between arms 1 and 0."""
-    return np.where(fitted.steps.actions == 1, fitted.logged, 1 - fitted.logged)
-
-
 def propensity_correction(fitted: FittedBehavior, slope: Floats) -> Floats | None:
     """(n,) stacked influence of the learned e on an estimate whose derivative in e is `slope` (n,) / n; None where none is known.
 
     It vanishes to first order where the outcome model is right.
     """
-    return fitted.correction(-slope * np.where(fitted.steps.actions == 1, fitted.logged, -fitted.logged))
+    return fitted.correction(slope * fitted.treated_slope)
 
 
 def with_correction(functional: Functional, moments: Floats, correction: Floats | None) -> tuple[Functional, Floats]:
@@ -105,7 +100,7 @@ class AugmentedEffect:
         tilted = self.tilted
         population = tilted.tilt
         if not tilted.fitted.model.known:  # the influence of learning e
-            e = treated_probability(tilted.fitted)
+            e = tilted.fitted.treated
             population = population + tilted.goal.slope(e) * (tilted.arms[0] - e)
         corrections = self._own * tilted.weights * self.residual
         if not self.normalized:
@@ -183,14 +178,14 @@ class IncrementalTerm:
 
     def moment(self) -> Floats:
         """(n,) delta tau(X) (A - e) / (delta e + 1 - e)^2."""
-        e = treated_probability(self.fitted)
+        e = self.fitted.treated
         treated = self.fitted.steps.actions == 1
         values: Floats = self.policy.delta * self.effect * (treated - e) / self._denominator(e) ** 2
         return values
 
     def slope(self, normalized: bool) -> Floats:
         """(n,) derivative of n times the estimate in e, less terms of mean zero at the right e."""
-        change = -self.slopes * (self.policy.delta - 1) / self._denominator(treated_probability(self.fitted))
+        change = -self.slopes * (self.policy.delta - 1) / self._denominator(self.fitted.treated)
         if not normalized:
             return change * self.differences
         mean = self.weights.mean()

@@ -262,9 +262,8 @@ class RLearner(OrthogonalLearner):
         if is_treatment_regression(self.propensity):
             return None, None, 0.0
         behavior = nuisances.behavior(self.propensity, self.folds, None)
-        of_e = np.where(nuisances.data.actions == 1, -behavior.logged, behavior.logged)
         safe = np.where(left != 0, left, np.inf)
-        return behavior, -residual * of_e / safe**2, 2 * of_e / safe
+        return behavior, -residual * behavior.treated_slope / safe**2, 2 * behavior.treated_slope / safe
 
 
 @dataclass(frozen=True)

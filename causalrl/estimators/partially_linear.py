@@ -11,7 +11,7 @@ from causalrl.diagnostics.record import Note
 from causalrl.errors import EstimandError, InSampleWarning, SupportError
 from causalrl.estimands import ATE, ATO, PopulationEffect
 from causalrl.estimate import Estimate
-from causalrl.estimators.augmented import propensity_correction, treated_probability, with_correction
+from causalrl.estimators.augmented import propensity_correction, with_correction
 from causalrl.estimators.base import EffectEstimator, Score, check_folds, in_sample, label
 from causalrl.estimators.populations import effect_from_score
 from causalrl.estimators.repeats import check_repeats, repeated
@@ -76,7 +76,7 @@ class PLR(EffectEstimator):
         mean = nuisances.outcome_mean(self.outcome, self.folds)
         fitted = nuisances.behavior(self.propensity, self.folds, None)
         outcome = nuisances.data.rewards - mean.values
-        treatment = (nuisances.data.actions == 1) - treated_probability(fitted)
+        treatment = (nuisances.data.actions == 1) - fitted.treated
         squares = treatment**2
         if not squares.sum() > 0:
             raise SupportError(

@@ -104,22 +104,14 @@ class TiltedWeights:
         return treated, ~treated
 
     @property
-    def _sign(self) -> Floats:
-        return np.where(self.arms[0], 1.0, -1.0)
-
-    @property
-    def _e(self) -> Floats:
-        return np.where(self.arms[0], self.fitted.logged, 1 - self.fitted.logged)
-
-    @property
     def tilt(self) -> Floats:
         """(n,) h(e)."""
-        return self.goal.tilt(self._e)
+        return self.goal.tilt(self.fitted.treated)
 
     @property
     def tilt_slope(self) -> Floats:
         """(n,) derivative of h(e)."""
-        slope: Floats = -self._sign * self.fitted.logged * self.goal.slope(self._e)
+        slope: Floats = self.fitted.treated_slope * self.goal.slope(self.fitted.treated)
         return slope
 
     @cached_property

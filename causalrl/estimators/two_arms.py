@@ -60,7 +60,7 @@ def treatment_mean(nuisances: Nuisances, propensity: Any, folds: int | None) -> 
     if not is_treatment_regression(propensity):
         fitted = nuisances.behavior(propensity, folds, None)
         notes = fitted.notes + in_sample(fitted.model, len(fitted.folds), "gives propensities for")
-        return np.where(data.actions == 1, fitted.logged, 1 - fitted.logged), notes, len(fitted.folds)
+        return fitted.treated, notes, len(fitted.folds)
     treatment = replace(data, rewards=data.actions.astype(np.float64))
     mean = Nuisances(treatment, nuisances.seed, nuisances.weights).outcome_mean(propensity, folds)
     return mean.values, mean.notes + regression_note(propensity, mean.folds), mean.folds

@@ -94,6 +94,16 @@ class FittedBehavior:
         model = self.model
         return ResampledPropensities(model.propensity_refit(self.steps)) if isinstance(model, CompiledPropensities) else None
 
+    @property
+    def treated(self) -> Floats:
+        """(n,) e = P(1) of single decisions between arms 1 and 0, from the probability of the logged one."""
+        return np.where(self.steps.actions == 1, self.logged, 1 - self.logged)
+
+    @property
+    def treated_slope(self) -> Floats:
+        """(n,) derivative of e in the log importance ratio of the logged arm."""
+        return np.where(self.steps.actions == 1, -self.logged, self.logged)
+
     @cached_property
     def complete(self) -> bool:
         """Whether the probability of every action, not only of the logged one, is there."""
