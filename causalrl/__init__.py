@@ -64,6 +64,7 @@ _PUBLIC = {
     "heterogeneity.targeting": ["TargetingCurve", "targeting_curve"],
     "checkup": ["Checkup", "check"],
     "diagnostics.influence": ["Influential", "most_influential"],
+    "sensitivity.base": ["SensitivityAnalysis", "SensitivityModel", "design_sensitivity", "sensitivity_analysis"],
     "evaluation": ["Evaluation", "evaluate"],
     "replication": ["Replication", "replicate"],
     "report.diagnostic_plots": ["calibration_plot", "influence_plot", "love_plot", "overlap_plot", "weight_plot"],
@@ -202,6 +203,10 @@ if TYPE_CHECKING:
     from causalrl.report.diagnostic_plots import love_plot as love_plot
     from causalrl.report.diagnostic_plots import overlap_plot as overlap_plot
     from causalrl.report.diagnostic_plots import weight_plot as weight_plot
+    from causalrl.sensitivity.base import SensitivityAnalysis as SensitivityAnalysis
+    from causalrl.sensitivity.base import SensitivityModel as SensitivityModel
+    from causalrl.sensitivity.base import design_sensitivity as design_sensitivity
+    from causalrl.sensitivity.base import sensitivity_analysis as sensitivity_analysis
 
 
 def __getattr__(name: str) -> Any:

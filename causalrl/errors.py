@@ -52,6 +52,14 @@ class MismatchError(CausalRLError):
     """Two estimates that do not come from the same data, or cannot be combined."""
 
 
+class SensitivityError(CausalRLError):
+    """A sensitivity model cannot be built as asked, or does not say what is asked of it."""
+
+
+class IdentificationError(CausalRLError):
+    """A causal graph is none, or does not identify the effect."""
+
+
 class MissingExtraError(CausalRLError, ImportError):
     """An optional dependency is not installed; the text names the extra."""
 

@@ -34,7 +34,7 @@ ORDER = (
     ("nuisances",),
     ("estimators",),
     ("heterogeneity",),
-    ("sensitivity", "selection", "refutation", "learning", "checkup"),
+    ("sensitivity", "selection", "refutation", "learning", "checkup", "identification"),
     ("evaluation",),
     ("replication",),
     ("report",),

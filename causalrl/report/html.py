@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from causalrl.checkup import Checkup
     from causalrl.estimate import Estimate
+    from causalrl.sensitivity.base import SensitivityAnalysis
 
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif }
@@ -41,6 +42,13 @@ def checkup_html(checkup: Checkup) -> str:
         for title, table in checkup_tables(checkup)
     ]
     return f"<ul>{notes}</ul>{''.join(parts)}" if notes else "".join(parts)
+
+
+def sensitivity_html(analysis: SensitivityAnalysis) -> str:
+    """The figures and findings for notebooks."""
+    notes = "".join(f"<li>{escape(text)}</li>" for text in analysis.findings)
+    table = analysis.frame.to_html(index=False, na_rep="", float_format=lambda x: f"{x:.4g}")
+    return f"<p><b>{escape(analysis.model)}</b></p>{table}<ul>{notes}</ul>"
 
 
 def write_table(frame: pd.DataFrame, path: Path, title: str) -> Path:

@@ -1,0 +1,1 @@
+"""Which estimator, and which policy, to choose."""
