@@ -167,8 +167,9 @@ def first_crossing(gammas: Floats, gaps: Floats) -> float:
 def bound_column(analysis: SensitivityAnalysis, name: str) -> Floats:
     """A column of a curve of bounds, as floats."""
     if name not in analysis.frame:
+        known = ", ".join(map(str, analysis.frame.columns))
         raise SensitivityError(
-            f"{analysis.model}: it has no bounds over gamma, only {', '.join(map(str, analysis.frame.columns))}. Use a model with gammas, such as "
+            f"{analysis.model}: it has no bounds over gamma, only {known}. Use a model with gammas, such as "
             "MarginalModel(gammas=[1, 1.5, 2])."
         )
     return analysis.frame[name].to_numpy(np.float64)
