@@ -54,17 +54,19 @@ _PUBLIC = {
     "estimators.magic": ["MAGIC"],
     "estimators.marginal": ["DRL", "MIS"],
     "estimators.g_estimation": ["GEstimation"],
-    "estimators.instruments": ["TwoStage"],
     "estimators.marginal_structural": ["MSM", "Identity", "LogitLink"],
     "estimators.names": ["AIPW", "FQE", "GFormula", "IPW", "MQL", "MWL", "RIS", "SLearner", "TLearner"],
     "estimators.partially_linear": ["PLR"],
     "estimators.targeted": ["TMLE"],
+    "estimators.two_stage": ["TwoStage"],
     "heterogeneity.scores": ["DoublyRobustScores", "doubly_robust_scores"],
     "heterogeneity.summaries": ["best_linear_projection", "effect_calibration", "sorted_group_effects", "subgroup_effects"],
     "heterogeneity.targeting": ["TargetingCurve", "targeting_curve"],
     "checkup": ["Checkup", "check"],
     "diagnostics.influence": ["Influential", "most_influential"],
+    "identification": ["AdjustmentSet", "Instruments", "adjustment_set", "instruments"],
     "sensitivity.base": ["SensitivityAnalysis", "SensitivityModel", "design_sensitivity", "sensitivity_analysis"],
+    "sensitivity.policies": ["NaiveModel", "NamkoongModel"],
     "evaluation": ["Evaluation", "evaluate"],
     "replication": ["Replication", "replicate"],
     "report.diagnostic_plots": ["calibration_plot", "influence_plot", "love_plot", "overlap_plot", "weight_plot"],
@@ -116,7 +118,6 @@ if TYPE_CHECKING:
     from causalrl.estimators.heterogeneous import DRLearner as DRLearner
     from causalrl.estimators.heterogeneous import RLearner as RLearner
     from causalrl.estimators.heterogeneous import XLearner as XLearner
-    from causalrl.estimators.instruments import TwoStage as TwoStage
     from causalrl.estimators.magic import MAGIC as MAGIC
     from causalrl.estimators.marginal import DRL as DRL
     from causalrl.estimators.marginal import MIS as MIS
@@ -134,6 +135,7 @@ if TYPE_CHECKING:
     from causalrl.estimators.names import TLearner as TLearner
     from causalrl.estimators.partially_linear import PLR as PLR
     from causalrl.estimators.targeted import TMLE as TMLE
+    from causalrl.estimators.two_stage import TwoStage as TwoStage
     from causalrl.estimators.weighting import IS as IS
     from causalrl.estimators.weighting import PDIS as PDIS
     from causalrl.estimators.weighting import PDWIS as PDWIS
@@ -149,6 +151,10 @@ if TYPE_CHECKING:
     from causalrl.heterogeneity.summaries import subgroup_effects as subgroup_effects
     from causalrl.heterogeneity.targeting import TargetingCurve as TargetingCurve
     from causalrl.heterogeneity.targeting import targeting_curve as targeting_curve
+    from causalrl.identification import AdjustmentSet as AdjustmentSet
+    from causalrl.identification import Instruments as Instruments
+    from causalrl.identification import adjustment_set as adjustment_set
+    from causalrl.identification import instruments as instruments
     from causalrl.inference.bands import Bands as Bands
     from causalrl.inference.bands import simultaneous as simultaneous
     from causalrl.inference.base import Interval as Interval
@@ -207,6 +213,8 @@ if TYPE_CHECKING:
     from causalrl.sensitivity.base import SensitivityModel as SensitivityModel
     from causalrl.sensitivity.base import design_sensitivity as design_sensitivity
     from causalrl.sensitivity.base import sensitivity_analysis as sensitivity_analysis
+    from causalrl.sensitivity.policies import NaiveModel as NaiveModel
+    from causalrl.sensitivity.policies import NamkoongModel as NamkoongModel
 
 
 def __getattr__(name: str) -> Any:
