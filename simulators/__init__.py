@@ -3,7 +3,18 @@
 from simulators.base import TabularSimulator
 from simulators.classic import Chain, Cliff, Gridworld, Hybrid, ModelFail, ModelWin, SinglePath
 from simulators.cobs import CobsGraph, CobsGridworld, ToyMountainCar
-from simulators.designs import IHDP, BinaryInstrument, Design, KangSchafer, Kennedy, Kunzel, NieWager, Point, PropensityDesign
+from simulators.designs import (
+    IHDP,
+    BinaryInstrument,
+    Design,
+    KangSchafer,
+    Kennedy,
+    Kunzel,
+    NieWager,
+    Point,
+    PropensityDesign,
+    WorstConfounder,
+)
 from simulators.environments import TabularEnv, TumourEnv
 from simulators.figures import ICU_SEPSIS_LABELS, SEPSIS_LABELS, TUMOUR_LABELS, Labels, plot_trajectory
 from simulators.icu_sepsis import ICUSepsis
@@ -47,6 +58,7 @@ ALL = (
     Kennedy,
     IHDP,
     BinaryInstrument,
+    WorstConfounder,
 )
 """Every simulator, each with the settings of its paper; tests and documents run over it."""
 
@@ -98,5 +110,6 @@ __all__ = [
     "ToyMountainCar",
     "TumourEnv",
     "TumourSimulator",
+    "WorstConfounder",
     "plot_trajectory",
 ]
