@@ -66,6 +66,7 @@ _PUBLIC = {
     "diagnostics.influence": ["Influential", "most_influential"],
     "identification": ["AdjustmentSet", "Instruments", "adjustment_set", "instruments"],
     "sensitivity.base": ["SensitivityAnalysis", "SensitivityModel", "design_sensitivity", "sensitivity_analysis"],
+    "sensitivity.marginal": ["MarginalModel"],
     "sensitivity.policies": ["NaiveModel", "NamkoongModel"],
     "evaluation": ["Evaluation", "evaluate"],
     "replication": ["Replication", "replicate"],
@@ -213,6 +214,7 @@ if TYPE_CHECKING:
     from causalrl.sensitivity.base import SensitivityModel as SensitivityModel
     from causalrl.sensitivity.base import design_sensitivity as design_sensitivity
     from causalrl.sensitivity.base import sensitivity_analysis as sensitivity_analysis
+    from causalrl.sensitivity.marginal import MarginalModel as MarginalModel
     from causalrl.sensitivity.policies import NaiveModel as NaiveModel
     from causalrl.sensitivity.policies import NamkoongModel as NamkoongModel
 
