@@ -16,6 +16,8 @@ from causalrl.checks import Floats
 _MAX_ITERATIONS = 100
 _GAP = 1e-11
 """Relative duality gap at which the coefficients are taken."""
+_MARGIN = 0.1
+"""How far inside its bounds the dual starts, in mean absolute residuals."""
 _STAY = 0.99995
 """Share of the way to the boundary that a step may go."""
 
@@ -48,8 +50,7 @@ def _start(rows: Floats, costs: Floats, level: float) -> _Point:
     inside = np.full(len(costs), 1 - level)
     multipliers = np.asarray(np.linalg.lstsq(rows, costs, rcond=None)[0], np.float64)
     residual = costs - rows @ multipliers
-    residual = np.where(residual == 0, 1e-3, residual)
-    below = np.maximum(residual, 0.0)
+    below = np.maximum(residual, 0.0) + _MARGIN * np.abs(residual).mean()
     return _Point(rows, costs, (1 - level) * rows.sum(axis=0), inside, 1 - inside, multipliers, below, below - residual)
 
 
@@ -118,5 +119,5 @@ def _solve(system: Floats, right: Floats) -> Floats:
 
 def _length(*moves: tuple[Floats, Floats]) -> float:
     """The longest step, at most 1, that keeps all positive numbers so."""
-    longest = min(float(np.min(np.where(move < 0, -at / np.where(move < 0, move, -1.0), np.inf))) for at, move in moves)
-    return min(1.0, _STAY * longest)
+    fastest = max(float(np.max(-move / at)) for at, move in moves)
+    return 1.0 if fastest <= _STAY else _STAY / fastest

@@ -50,8 +50,10 @@ class TailOutcomes:
     notes: list[Note]
 
     def at(self, gamma: float) -> tuple[Floats, Floats]:
-        """(n,) of the lower and of the upper bound."""
+        """(n,) of the lower and of the upper bound; the outcomes themselves at gamma = 1, whatever their quantiles."""
         outcomes, level = self.nuisances.data.rewards, gamma / (1 + gamma)
+        if gamma == 1:
+            return outcomes, outcomes
         low, high = self._quantiles(1 - level), self._quantiles(level)
         above, below = outcomes - low, outcomes - high
         lower = low + np.maximum(above, 0.0) / gamma + np.minimum(above, 0.0) * gamma
