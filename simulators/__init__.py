@@ -21,7 +21,7 @@ from simulators.icu_sepsis import ICUSepsis
 from simulators.mdp.returns import ReturnDistribution
 from simulators.protocol import Simulator
 from simulators.scm import FactorWise, GumbelMax, StructuralModel
-from simulators.sepsis import SepsisSimulator
+from simulators.sepsis import NamkoongSepsis, SepsisSimulator
 from simulators.tabular import TabularMDP
 from simulators.tumour import SimulatedValue, TumourSimulator
 from simulators.wrappers import (
@@ -94,6 +94,7 @@ __all__ = [
     "MeasurementError",
     "ModelFail",
     "ModelWin",
+    "NamkoongSepsis",
     "NieWager",
     "Point",
     "PropensityDesign",
