@@ -68,6 +68,10 @@ _PUBLIC = {
     "sensitivity.base": ["SensitivityAnalysis", "SensitivityModel", "design_sensitivity", "sensitivity_analysis"],
     "sensitivity.marginal": ["MarginalModel"],
     "sensitivity.policies": ["NaiveModel", "NamkoongModel"],
+    "selection.estimators": ["Selection", "SelectionRule", "select_estimator"],
+    "selection.metrics": ["best_at_k", "rank_correlation", "regret_at_k", "sharpe_ratio_at_k", "worst_at_k"],
+    "selection.policies": ["Ranking", "rank_policies"],
+    "selection.rules": ["BootstrapMSE", "SimulatorCheck", "Slope"],
     "evaluation": ["Evaluation", "evaluate"],
     "replication": ["Replication", "replicate"],
     "report.diagnostic_plots": ["calibration_plot", "influence_plot", "love_plot", "overlap_plot", "weight_plot"],
@@ -210,6 +214,19 @@ if TYPE_CHECKING:
     from causalrl.report.diagnostic_plots import love_plot as love_plot
     from causalrl.report.diagnostic_plots import overlap_plot as overlap_plot
     from causalrl.report.diagnostic_plots import weight_plot as weight_plot
+    from causalrl.selection.estimators import Selection as Selection
+    from causalrl.selection.estimators import SelectionRule as SelectionRule
+    from causalrl.selection.estimators import select_estimator as select_estimator
+    from causalrl.selection.metrics import best_at_k as best_at_k
+    from causalrl.selection.metrics import rank_correlation as rank_correlation
+    from causalrl.selection.metrics import regret_at_k as regret_at_k
+    from causalrl.selection.metrics import sharpe_ratio_at_k as sharpe_ratio_at_k
+    from causalrl.selection.metrics import worst_at_k as worst_at_k
+    from causalrl.selection.policies import Ranking as Ranking
+    from causalrl.selection.policies import rank_policies as rank_policies
+    from causalrl.selection.rules import BootstrapMSE as BootstrapMSE
+    from causalrl.selection.rules import SimulatorCheck as SimulatorCheck
+    from causalrl.selection.rules import Slope as Slope
     from causalrl.sensitivity.base import SensitivityAnalysis as SensitivityAnalysis
     from causalrl.sensitivity.base import SensitivityModel as SensitivityModel
     from causalrl.sensitivity.base import design_sensitivity as design_sensitivity

@@ -1,0 +1,245 @@
+"""Rules for choosing an estimator: Lepski's, a bootstrap of the mean squared error, and a check on a simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from causalrl.checks import seed_number, whole_number
+from causalrl.errors import CausalRLError, EstimandError, IntervalError
+from causalrl.estimands import PolicyValue
+from causalrl.inference.base import check_level
+from causalrl.policies import PolicyLike
+from causalrl.selection.candidates import Trial
+from causalrl.selection.estimators import Drawing, Rows, SelectionRule
+
+if TYPE_CHECKING:
+    from causalrl.replication import Samples
+
+
+@dataclass(frozen=True)
+class Slope(SelectionRule):
+    """Lepski's rule, SLOPE: go through the candidates, the most trusted first, as long as the intervals have a point in common.
+
+    The interval of candidate i is value -/+ 2 h_i, with h_i the half-width of its own default interval at 1 - (1 - level) / K for
+    K candidates. Of those before the first that misses the common part of its predecessors, the narrowest is chosen. Where the
+    widths fall along the order this is the last of them, SLOPE of Su, Srinath & Krishnamurthy (2020), Adaptive estimator
+    selection for off-policy evaluation, ICML: its error is then at most a constant times that of the best candidate.
+
+    The order must be that of the bias. Su et al. sort by width, which is right for one family (importance sampling truncated
+    ever harder, say). In a mixed list a biased model may well have the wider interval, and what comes after it is then never
+    reached.
+
+    Args:
+        level: probability that the intervals of all candidates would hold, if none had a bias.
+
+    Raises:
+        IntervalError: for a level outside (0, 1).
+
+    Example:
+        >>> import causalrl as crl
+        >>> from simulators import ModelWin
+        >>> sim = ModelWin()
+        >>> data = sim.sample(1000, sim.behavior(), horizon=4, seed=0)
+        >>> goal = crl.PolicyValue(sim.target(), horizon=4)
+        >>> candidates = {f"truncated at {c}": crl.PDIS(truncate=c) for c in (10, 3, 1)}
+        >>> crl.select_estimator(data, goal, {"PDIS": crl.PDIS(), **candidates}, Slope()).frame["kept"].tolist()
+        [True, True, True, True]
+    """
+
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        check_level(self.level)
+
+    def judge(self, trial: Trial) -> tuple[Rows, str, tuple[str, ...]]:
+        rows: Rows = {}
+        each = 1 - (1 - self.level) / len(trial.candidates)
+        low, high, stopped = -np.inf, np.inf, None
+        for name, estimate in trial.estimates.items():
+            try:
+                limits = estimate.interval(each)
+            except CausalRLError as error:
+                rows[name] = {"failure": f"{type(error).__name__}: {error}"}
+                continue
+            value, width = float(estimate.value), float(limits.high - limits.low)
+            rows[name] = {"low": value - width, "high": value + width, "kept": False}
+            if stopped is None and max(low, value - width) <= min(high, value + width):
+                low, high = max(low, value - width), min(high, value + width)
+                rows[name]["kept"] = True
+            else:
+                stopped = stopped or name
+        kept = [name for name, row in rows.items() if row.get("kept")]
+        if not kept:
+            raise EstimandError(f"candidates: none has an interval. {next(iter(rows.values()))['failure']}")
+        chosen = min(kept, key=lambda name: rows[name]["high"] - rows[name]["low"])
+        return rows, chosen, (self._finding(kept, stopped),)
+
+    def _finding(self, kept: list[str], stopped: str | None) -> str:
+        if stopped is None:
+            return "All intervals have a point in common: the narrowest is chosen."
+        return f"{stopped} contradicts {', '.join(kept)}; it and what comes after it are not considered."
+
+    @property
+    def drawing(self) -> Drawing:
+        from causalrl.report.selection_plots import slope_plot
+
+        return slope_plot
+
+
+@dataclass(frozen=True)
+class BootstrapMSE(SelectionRule):
+    """The candidate with the least mean squared error, by refits on resampled clusters, with the first candidate as reference.
+
+    rmse^2 = stderr^2 + bias^2. stderr is the standard deviation over resamples, the same for all candidates, in which behaviour
+    policy and value model are learned anew. bias is the least one that the data insist on: the distance of 0 from the interval
+    d -/+ z sd(d) of the difference d to the reference, at 1 - (1 - level) / (K - 1) for K candidates.
+
+    The reference must be consistent and should vary as little as such an estimator can, as `WDR` with logged propensities does.
+    d^2 - sd(d)^2, which has mean bias^2 under an unbiased reference, is not used: beside a noisy reference it makes the rule
+    choose that, or its likes, in a third of all data sets, however good another candidate is. The price is that a bias below
+    z sd(d) goes unseen.
+
+    Args:
+        replicates: number of refits. seed: of the resamples.
+        level: probability that no candidate without a bias is charged one.
+
+    Raises:
+        IntervalError: for fewer than 20 replicates, a seed or a level out of range.
+
+    Example:
+        >>> import causalrl as crl
+        >>> from simulators import ModelFail
+        >>> sim = ModelFail()
+        >>> data = sim.sample(1000, sim.behavior(), seed=0)
+        >>> goal = crl.PolicyValue(sim.target(), horizon=2)
+        >>> candidates = {"WIS": crl.WIS(), "IS": crl.IS(), "model": crl.FQE(crl.TabularQ())}
+        >>> crl.select_estimator(data, goal, candidates, BootstrapMSE(50)).chosen
+        'WIS'
+    """
+
+    replicates: int = 200
+    seed: int = 0
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        whole_number("replicates", self.replicates, 20, IntervalError)
+        seed_number(self.seed, IntervalError)
+        check_level(self.level)
+
+    def judge(self, trial: Trial) -> tuple[Rows, str, tuple[str, ...]]:
+        from scipy.special import ndtri
+
+        reference = next(iter(trial.candidates))
+        if reference not in trial.estimates:
+            raise EstimandError(f"candidates: {reference!r} is the reference and has no estimate. {trial.failures[reference]}")
+        of_reference = trial.estimates[reference]
+        standard = of_reference.evidence.refitted(self.replicates, self.seed)
+        z = float(ndtri(1 - (1 - self.level) / (2 * max(len(trial.candidates) - 1, 1))))
+        rows: Rows = {}
+        for name, estimate in trial.estimates.items():
+            try:
+                refits = estimate.evidence.refitted(self.replicates, self.seed)
+            except IntervalError as error:
+                rows[name] = {"failure": f"{type(error).__name__}: {error}"}
+                continue
+            stderr, gap = float(refits.std(ddof=1)), abs(float(estimate.value) - float(of_reference.value))
+            bias = max(0.0, gap - z * float((refits - standard).std(ddof=1)))
+            rows[name] = {"stderr": stderr, "bias": bias, "rmse": float(np.hypot(stderr, bias))}
+        charged = [name for name, row in rows.items() if row.get("bias", 0) > 0]
+        text = f"{', '.join(charged)}: further from {reference} than chance explains." if charged else "No bias shows."
+        return rows, _least(rows), (text,)
+
+    @property
+    def drawing(self) -> Drawing:
+        from causalrl.report.selection_plots import error_plot
+
+        return error_plot
+
+
+@dataclass(frozen=True)
+class SimulatorCheck(SelectionRule):
+    """The candidate that would have been right in a simulator: the least root mean squared error against the exact value.
+
+    Only as good as the simulator. One fitted to the same data shares the errors of its model with the estimators that use that
+    model, and says little of them; a named one of the same kind of problem says how each copes with such horizons and weights.
+
+    Args:
+        simulator: knows exact values and samples trajectories, such as `SepsisSimulator()`, or a `simulators.TabularMDP` from the
+            counts of `learning.EmpiricalMDP(...).fit(data)`.
+        behavior: the policy that logs the data there.
+        target: the policy that is valued there; None is that of the goal.
+        n: trajectories in a sample; None is as many as the data have.
+        replicates, seed: of the samples.
+
+    Raises:
+        EstimandError: from `select_estimator`, for another target with a goal that is no policy value.
+        DataError: for n or replicates out of range.
+
+    Example:
+        >>> import causalrl as crl
+        >>> from simulators import ModelWin, TabularMDP
+        >>> sim = ModelWin()
+        >>> data = sim.sample(500, sim.behavior(), horizon=4, seed=0)
+        >>> planned = crl.learning.EmpiricalMDP(horizon=4).fit(data)
+        >>> fitted = TabularMDP.from_sparse(**planned.arrays())
+        >>> logged = crl.TabularPolicy(planned.counts / planned.counts.sum(axis=1, keepdims=True))
+        >>> rule = SimulatorCheck(fitted, planned.on_model(logged), planned.on_model(sim.target()), replicates=5)
+        >>> goal = crl.PolicyValue(sim.target(), horizon=4)
+        >>> crl.select_estimator(data, goal, {"IS": crl.IS(), "PDWIS": crl.PDWIS()}, rule).chosen
+        'PDWIS'
+    """
+
+    simulator: Samples
+    behavior: PolicyLike
+    target: PolicyLike | None = None
+    n: int | None = None
+    replicates: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (hasattr(self.simulator, "sample") and hasattr(self.simulator, "value")):
+            raise EstimandError(f"simulator: {self.simulator!r} has no sample and value; pass one such as SepsisSimulator().")
+        if self.n is not None:
+            whole_number("n", self.n, 2)
+        whole_number("replicates", self.replicates, 2)
+        seed_number(self.seed)
+
+    def judge(self, trial: Trial) -> tuple[Rows, str, tuple[str, ...]]:
+        from causalrl.replication import replicate
+
+        goal, n = trial.goal, self.n or trial.nuisances.data.n
+        if self.target is not None:
+            if not isinstance(goal, PolicyValue):
+                raise EstimandError(f"target: {goal} is no value of one policy; leave target out.")
+            goal = PolicyValue(self.target, goal.discount, goal.horizon)
+        estimators = {name: trial.candidates[name] for name in trial.estimates}
+        horizon = goal.horizon if isinstance(goal, PolicyValue) else None
+        world: dict[str, Any] = {"replications": self.replicates, "horizon": horizon, "seed": self.seed}
+        table = replicate(self.simulator, self.behavior, n, {"goal": goal}, estimators, **world).frame
+        rows: Rows = {}
+        for found in table.to_dict("records"):
+            rows[found["estimator"]] = {key: found[key] for key in ("bias", "rmse", "rmse_mcse")}
+            if found["failures"]:
+                text = f"has no estimate in {found['failures']} of {self.replicates} samples of the simulator"
+                rows[found["estimator"]] = {"failure": text}
+        truth = float(table["truth"].iloc[0])
+        return rows, _least(rows), (f"{self.replicates} samples of {n} trajectories, exact value {truth:.4g}.",)
+
+    @property
+    def drawing(self) -> Drawing:
+        from causalrl.report.selection_plots import error_plot
+
+        return error_plot
+
+
+def _least(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """The candidate with the least error, of equal ones the most trusted."""
+    errors = {name: row["rmse"] for name, row in rows.items() if "rmse" in row}
+    if not errors:
+        name, row = next(iter(rows.items()))
+        raise EstimandError(f"candidates: none can be judged. {name!r}: {row['failure']}")
+    return min(errors, key=errors.__getitem__)
