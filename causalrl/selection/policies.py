@@ -173,7 +173,9 @@ def _estimated(fitted: FittedEstimator, name: str, goal: PolicyValue) -> Estimat
     try:
         return quietly(fitted, goal)
     except CausalRLError as error:
-        raise EstimandError(f"policies: {name!r} has no estimate, so that it cannot be ranked. {error} Or leave it out.") from error
+        raise EstimandError(
+            f"policies: {name!r} has no estimate, so that it cannot be ranked. {error} Or leave it out."
+        ) from error
 
 
 def _frame(estimates: Mapping[str, Estimate], behavior: Estimate, bands: Bands) -> pd.DataFrame:
