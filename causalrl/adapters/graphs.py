@@ -106,8 +106,8 @@ def _from_dot(text: str) -> Any:
     except ModuleNotFoundError:
         missing_extra("pydot", "dowhy")
     complaint = StringIO()
-    with redirect_stdout(complaint), catch_warnings():  # pydot prints where it stopped, and calls pyparsing by its old names
-        simplefilter("ignore", DeprecationWarning)
+    with redirect_stdout(complaint), catch_warnings():  # pydot prints where it stopped, and meets pyparsing's warnings
+        simplefilter("ignore")
         graphs = pydot.graph_from_dot_data(text)
     if not graphs:
         where = (complaint.getvalue().strip().splitlines() or ["nothing to read"])[-1]
