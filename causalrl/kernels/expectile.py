@@ -86,7 +86,9 @@ def split_all(path: Path, propensities: Floats, keep: bool, drawn: Floats) -> tu
 
 
 @compiled
-def expectile(outcomes: Floats, weights: Floats, members: Ints, ratio: float, start: float, falls: bool) -> tuple[float, float]:
+def cell_expectile(
+    outcomes: Floats, weights: Floats, members: Ints, ratio: float, start: float, falls: bool
+) -> tuple[float, float]:
     """The expectile of the members' outcomes, and their total weight.
 
     Args:
@@ -116,16 +118,16 @@ def cell_bounds(outcomes: Floats, weights: Floats, groups: Groups, gammas: Float
         members = groups.members[groups.starts[g] : groups.starts[g + 1]]
         low, high = np.inf, -np.inf
         for k in range(len(gammas)):
-            low, mass = expectile(outcomes, weights, members, gammas[k], low, True)
+            low, mass = cell_expectile(outcomes, weights, members, gammas[k], low, True)
             if mass <= 0.0:
                 break
             bounds[0, k] += mass * low
-            high, mass = expectile(outcomes, weights, members, 1.0 / gammas[k], high, False)
+            high, mass = cell_expectile(outcomes, weights, members, 1.0 / gammas[k], high, False)
             bounds[1, k] += mass * high
 
 
 @parallel
-def tabular_curves(path: Path, propensities: Floats, keep: bool, groups: Groups, gammas: Floats, drawn: Floats) -> Floats:
+def tabular_curves(path: Path, propensities: Floats, groups: Groups, gammas: Floats, drawn: Floats) -> Floats:
     """(B, 2, K) lower and upper bounds under every row of trajectory weights (B, n), by one expectile a group.
 
     Args:
@@ -133,14 +135,14 @@ def tabular_curves(path: Path, propensities: Floats, keep: bool, groups: Groups,
     """
     out = np.empty((len(drawn), 2, len(gammas)))
     for b in numba.prange(len(drawn)):
-        sure, weights, outcomes = split_all(path, row_of(propensities, b), keep, drawn[b])
+        sure, weights, outcomes = split_all(path, row_of(propensities, b), True, drawn[b])
         out[b] = sure
         cell_bounds(outcomes, weights, groups, gammas, out[b])
     return out
 
 
 @compiled
-def least_squares(design: Floats, outcomes: Floats, weights: Floats, members: Ints, ratio: float, below: Bools) -> Floats:
+def weighted_fit(design: Floats, outcomes: Floats, weights: Floats, members: Ints, ratio: float, below: Bools) -> Floats:
     """(p,) coefficients of the members' outcomes on their rows, with `ratio` times the weight where `below`; the shortest."""
     p = design.shape[1]
     gram, moment = np.zeros((p, p)), np.zeros(p)
@@ -166,7 +168,7 @@ def linear_expectile(design: Floats, outcomes: Floats, weights: Floats, members:
         below: (members,) whose outcome lies below at the start, and at the end.
     """
     for _ in range(MOST_ROUNDS):
-        coefficients = least_squares(design, outcomes, weights, members, ratio, below)
+        coefficients = weighted_fit(design, outcomes, weights, members, ratio, below)
         total, changed = 0.0, False
         for j in range(len(members)):
             i = members[j]
@@ -181,22 +183,40 @@ def linear_expectile(design: Floats, outcomes: Floats, weights: Floats, members:
     return np.nan
 
 
+@compiled
+def linear_bounds(outcomes: Floats, weights: Floats, groups: Groups, design: Floats, gammas: Floats, bounds: Floats) -> None:
+    """The same as `cell_bounds` with an expectile that is linear in the rows of a design (n, p)."""
+    for g in range(len(groups.starts) - 1):
+        members = groups.members[groups.starts[g] : groups.starts[g + 1]]
+        lower, upper = np.ones(len(members), np.bool_), np.zeros(len(members), np.bool_)
+        for k in range(len(gammas)):
+            bounds[0, k] += linear_expectile(design, outcomes, weights, members, gammas[k], lower)
+            bounds[1, k] += linear_expectile(design, outcomes, weights, members, 1.0 / gammas[k], upper)
+
+
 @parallel
-def linear_curves(
-    path: Path, propensities: Floats, keep: bool, groups: Groups, design: Floats, gammas: Floats, drawn: Floats
-) -> Floats:
-    """(B, 2, K) the same with an expectile that is linear in the rows of a design (n, p), one a group."""
+def linear_curves(path: Path, propensities: Floats, groups: Groups, design: Floats, gammas: Floats, drawn: Floats) -> Floats:
+    """(B, 2, K) the same as `tabular_curves` with linear expectiles."""
     out = np.empty((len(drawn), 2, len(gammas)))
     for b in numba.prange(len(drawn)):
-        sure, weights, outcomes = split_all(path, row_of(propensities, b), keep, drawn[b])
+        sure, weights, outcomes = split_all(path, row_of(propensities, b), True, drawn[b])
         out[b] = sure
-        for g in range(len(groups.starts) - 1):
-            members = groups.members[groups.starts[g] : groups.starts[g + 1]]
-            lower, upper = np.ones(len(members), np.bool_), np.zeros(len(members), np.bool_)
-            for k in range(len(gammas)):
-                out[b, 0, k] += linear_expectile(design, outcomes, weights, members, gammas[k], lower)
-                out[b, 1, k] += linear_expectile(design, outcomes, weights, members, 1.0 / gammas[k], upper)
+        linear_bounds(outcomes, weights, groups, design, gammas, out[b])
     return out
+
+
+@compiled
+def sign_bounds(outcomes: Floats, weights: Floats, gammas: Floats, bounds: Floats) -> None:
+    """bounds (2, K) += sum of weights times outcomes, each weight as small or as large as a factor of gamma allows."""
+    gain, loss = 0.0, 0.0
+    for i in range(len(weights)):
+        if outcomes[i] >= 0.0:
+            gain += weights[i] * outcomes[i]
+        else:
+            loss += weights[i] * outcomes[i]
+    for k in range(len(gammas)):
+        bounds[0, k] += gain / gammas[k] + loss * gammas[k]
+        bounds[1, k] += gain * gammas[k] + loss / gammas[k]
 
 
 @parallel
@@ -205,13 +225,6 @@ def naive_curves(path: Path, propensities: Floats, gammas: Floats, drawn: Floats
     out = np.empty((len(drawn), 2, len(gammas)))
     for b in numba.prange(len(drawn)):
         sure, weights, outcomes = split_all(path, row_of(propensities, b), False, drawn[b])
-        gain, loss = 0.0, 0.0
-        for i in range(len(weights)):
-            if outcomes[i] >= 0.0:
-                gain += weights[i] * outcomes[i]
-            else:
-                loss += weights[i] * outcomes[i]
-        for k in range(len(gammas)):
-            out[b, 0, k] = sure + gain / gammas[k] + loss * gammas[k]
-            out[b, 1, k] = sure + gain * gammas[k] + loss / gammas[k]
+        out[b] = sure
+        sign_bounds(outcomes, weights, gammas, out[b])
     return out

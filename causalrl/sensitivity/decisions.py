@@ -111,12 +111,11 @@ class Decision:
 
 def expectile_bounds(decision: Decision, propensities: Floats, gammas: Floats, drawn: Floats) -> Floats:
     """The bounds of Namkoong et al.: an expectile a state and action, or one that is linear in the features an action."""
-    keep = not decision.natural
     if decision.natural:
         return unmoved(decision, propensities, gammas, drawn)
     if decision.ratios.target.steps.data.tabular:
-        return tabular_curves(decision.path, propensities, keep, decision.groups, gammas, drawn)
-    return linear_curves(decision.path, propensities, keep, decision.groups, decision.design, gammas, drawn)
+        return tabular_curves(decision.path, propensities, decision.groups, gammas, drawn)
+    return linear_curves(decision.path, propensities, decision.groups, decision.design, gammas, drawn)
 
 
 def naive_bounds(decision: Decision, propensities: Floats, gammas: Floats, drawn: Floats) -> Floats:

@@ -59,7 +59,7 @@ class NamkoongSepsis:
         >>> study = NamkoongSepsis.as_published()
         >>> [round(study.value(policy), 4) for policy in (study.with_antibiotics, study.without_antibiotics)]
         [0.1232, 0.0535]
-        >>> study.sample(1000, seed=0).lengths.max()
+        >>> int(study.sample(1000, seed=0).lengths.max())
         5
     """
 
