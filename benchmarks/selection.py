@@ -2,7 +2,7 @@
 
 On each of `REPLICATIONS` samples of ModelFail (the model is wrong, weights are mild) and ModelWin (the model is right, weights
 explode) the candidates are estimated and each rule chooses one of them. The rows hold every estimate and every choice; `scores`
-sums them up. About ten minutes a problem on one quiet core; a name measures that problem anew.
+sums them up. About ten minutes a problem on one quiet core; `--names ModelWin` measures that one anew.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CANDIDATES: Mapping[str, crl.Estimator] = {
     "IS": crl.IS(),
     "FQE": crl.FQE(crl.TabularQ()),
 }
-RULES: Mapping[str, SelectionRule] = {"Slope": crl.Slope(), "BootstrapMSE": crl.BootstrapMSE(100)}
+RULES: Mapping[str, SelectionRule] = {"Slope": crl.Slope(100), "BootstrapMSE": crl.BootstrapMSE(100)}
 
 
 def problems() -> dict[str, Problem]:

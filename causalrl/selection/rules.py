@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalrl.checks import seed_number, whole_number
-from causalrl.errors import CausalRLError, EstimandError, IntervalError
+from causalrl.checks import Floats, seed_number, whole_number
+from causalrl.errors import EstimandError, IntervalError
 from causalrl.estimands import PolicyValue
 from causalrl.inference.base import check_level
 from causalrl.policies import PolicyLike
@@ -21,23 +21,63 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Slope(SelectionRule):
-    """Lepski's rule, SLOPE: go through the candidates, the most trusted first, as long as the intervals have a point in common.
+class RefitRule(SelectionRule):
+    """Base of the rules that refit every candidate on the same resamples of clusters, behaviour policy and value model included.
 
-    The interval of candidate i is value -/+ 2 h_i, with h_i the half-width of its own default interval at 1 - (1 - level) / K for
-    K candidates. Of those before the first that misses the common part of its predecessors, the narrowest is chosen. Where the
-    widths fall along the order this is the last of them, SLOPE of Su, Srinath & Krishnamurthy (2020), Adaptive estimator
-    selection for off-policy evaluation, ICML: its error is then at most a constant times that of the best candidate.
+    Args:
+        replicates: number of resamples, at least 20.
+        seed: of the resamples.
+        level: of what a rule says of all candidates at once, in (0, 1).
+    """
+
+    replicates: int = 200
+    seed: int = 0
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        whole_number("replicates", self.replicates, 20, IntervalError)
+        seed_number(self.seed, IntervalError)
+        check_level(self.level)
+
+    def refits(self, trial: Trial) -> tuple[dict[str, Floats], Rows]:
+        """(B,) values of each candidate over the resamples; a row with the failure of one that cannot be refitted."""
+        found: dict[str, Floats] = {}
+        failed: Rows = {}
+        for name, estimate in trial.estimates.items():
+            try:
+                found[name] = estimate.evidence.refitted(self.replicates, self.seed)
+            except IntervalError as error:
+                failed[name] = {"failure": f"{type(error).__name__}: {error}"}
+        return found, failed
+
+    def quantile(self, count: int) -> float:
+        """Normal quantile of a two-sided statement on `count` candidates at once, by Bonferroni."""
+        from scipy.special import ndtri
+
+        return float(ndtri(1 - (1 - self.level) / (2 * count)))
+
+
+@dataclass(frozen=True)
+class Slope(RefitRule):
+    """Lepski's rule, SLOPE: go through the candidates, the most trusted first, as long as their intervals have a point in common.
+
+    The interval of candidate i is value -/+ 2 z stderr_i, with stderr_i the standard deviation over refits and z the two-sided
+    normal quantile at 1 - (1 - level) / K for K candidates. Of those before the first that misses the common part of its
+    predecessors, the narrowest is chosen. Where the widths fall along the order this is the last of them, SLOPE of Su, Srinath &
+    Krishnamurthy (2020), Adaptive estimator selection for off-policy evaluation, ICML: its error is then at most a constant times
+    that of the best candidate.
 
     The order must be that of the bias. Su et al. sort by width, which is right for one family (importance sampling truncated
     ever harder, say). In a mixed list a biased model may well have the wider interval, and what comes after it is then never
-    reached.
+    reached. Widths come from refits since the standard error of a self-normalised estimate (`WIS`) vanishes where one trajectory
+    has nearly all the weight, and with it the doubt.
 
     Args:
-        level: probability that the intervals of all candidates would hold, if none had a bias.
+        replicates, seed: of the resamples.
+        level: probability that the intervals of all candidates would hold undoubled, if none had a bias.
 
     Raises:
-        IntervalError: for a level outside (0, 1).
+        IntervalError: for fewer than 20 replicates, a seed or a level out of range.
 
     Example:
         >>> import causalrl as crl
@@ -46,42 +86,27 @@ class Slope(SelectionRule):
         >>> data = sim.sample(1000, sim.behavior(), horizon=4, seed=0)
         >>> goal = crl.PolicyValue(sim.target(), horizon=4)
         >>> candidates = {f"truncated at {c}": crl.PDIS(truncate=c) for c in (10, 3, 1)}
-        >>> crl.select_estimator(data, goal, {"PDIS": crl.PDIS(), **candidates}, Slope()).frame["kept"].tolist()
+        >>> crl.select_estimator(data, goal, {"PDIS": crl.PDIS(), **candidates}, Slope(50)).frame["kept"].tolist()
         [True, True, True, True]
     """
 
-    level: float = 0.95
-
-    def __post_init__(self) -> None:
-        check_level(self.level)
-
     def judge(self, trial: Trial) -> tuple[Rows, str, tuple[str, ...]]:
-        rows: Rows = {}
-        each = 1 - (1 - self.level) / len(trial.candidates)
-        low, high, stopped = -np.inf, np.inf, None
-        for name, estimate in trial.estimates.items():
-            try:
-                limits = estimate.interval(each)
-            except CausalRLError as error:
-                rows[name] = {"failure": f"{type(error).__name__}: {error}"}
-                continue
-            value, width = float(estimate.value), float(limits.high - limits.low)
-            rows[name] = {"low": value - width, "high": value + width, "kept": False}
-            if stopped is None and max(low, value - width) <= min(high, value + width):
-                low, high = max(low, value - width), min(high, value + width)
-                rows[name]["kept"] = True
+        refits, rows = self.refits(trial)
+        z = self.quantile(len(trial.candidates))
+        low, high, kept, stopped = -np.inf, np.inf, list[str](), ""
+        for name, drawn in refits.items():
+            value, stderr = float(trial.estimates[name].value), float(drawn.std(ddof=1))
+            own = value - 2 * z * stderr, value + 2 * z * stderr
+            if not stopped and max(low, own[0]) <= min(high, own[1]):
+                low, high = max(low, own[0]), min(high, own[1])
+                kept.append(name)
             else:
                 stopped = stopped or name
-        kept = [name for name, row in rows.items() if row.get("kept")]
-        if not kept:
-            raise EstimandError(f"candidates: none has an interval. {next(iter(rows.values()))['failure']}")
-        chosen = min(kept, key=lambda name: rows[name]["high"] - rows[name]["low"])
-        return rows, chosen, (self._finding(kept, stopped),)
-
-    def _finding(self, kept: list[str], stopped: str | None) -> str:
-        if stopped is None:
-            return "All intervals have a point in common: the narrowest is chosen."
-        return f"{stopped} contradicts {', '.join(kept)}; it and what comes after it are not considered."
+            rows[name] = {"stderr": stderr, "low": own[0], "high": own[1], "kept": name in kept}
+        chosen = _least(rows, "stderr", kept)
+        if not stopped:
+            return rows, chosen, ("All intervals have a point in common: the narrowest is chosen.",)
+        return rows, chosen, (f"{stopped} contradicts {', '.join(kept)}: it and what comes after it are left out.",)
 
     @property
     def drawing(self) -> Drawing:
@@ -91,12 +116,12 @@ class Slope(SelectionRule):
 
 
 @dataclass(frozen=True)
-class BootstrapMSE(SelectionRule):
+class BootstrapMSE(RefitRule):
     """The candidate with the least mean squared error, by refits on resampled clusters, with the first candidate as reference.
 
-    rmse^2 = stderr^2 + bias^2. stderr is the standard deviation over resamples, the same for all candidates, in which behaviour
-    policy and value model are learned anew. bias is the least one that the data insist on: the distance of 0 from the interval
-    d -/+ z sd(d) of the difference d to the reference, at 1 - (1 - level) / (K - 1) for K candidates.
+    rmse^2 = stderr^2 + bias^2. stderr is the standard deviation over refits. bias is the least one that the data insist on: the
+    distance of 0 from the interval d -/+ z sd(d) of the difference d to the reference, z being the two-sided normal quantile at
+    1 - (1 - level) / (K - 1) for K candidates and sd(d) the standard deviation of the difference over the same resamples.
 
     The reference must be consistent and should vary as little as such an estimator can, as `WDR` with logged propensities does.
     d^2 - sd(d)^2, which has mean bias^2 under an unbiased reference, is not used: beside a noisy reference it makes the rule
@@ -104,7 +129,7 @@ class BootstrapMSE(SelectionRule):
     z sd(d) goes unseen.
 
     Args:
-        replicates: number of refits. seed: of the resamples.
+        replicates, seed: of the resamples.
         level: probability that no candidate without a bias is charged one.
 
     Raises:
@@ -121,37 +146,21 @@ class BootstrapMSE(SelectionRule):
         'WIS'
     """
 
-    replicates: int = 200
-    seed: int = 0
-    level: float = 0.95
-
-    def __post_init__(self) -> None:
-        whole_number("replicates", self.replicates, 20, IntervalError)
-        seed_number(self.seed, IntervalError)
-        check_level(self.level)
-
     def judge(self, trial: Trial) -> tuple[Rows, str, tuple[str, ...]]:
-        from scipy.special import ndtri
-
+        refits, rows = self.refits(trial)
         reference = next(iter(trial.candidates))
-        if reference not in trial.estimates:
-            raise EstimandError(f"candidates: {reference!r} is the reference and has no estimate. {trial.failures[reference]}")
-        of_reference = trial.estimates[reference]
-        standard = of_reference.evidence.refitted(self.replicates, self.seed)
-        z = float(ndtri(1 - (1 - self.level) / (2 * max(len(trial.candidates) - 1, 1))))
-        rows: Rows = {}
-        for name, estimate in trial.estimates.items():
-            try:
-                refits = estimate.evidence.refitted(self.replicates, self.seed)
-            except IntervalError as error:
-                rows[name] = {"failure": f"{type(error).__name__}: {error}"}
-                continue
-            stderr, gap = float(refits.std(ddof=1)), abs(float(estimate.value) - float(of_reference.value))
-            bias = max(0.0, gap - z * float((refits - standard).std(ddof=1)))
+        if reference not in refits:
+            why = trial.failures.get(reference) or rows[reference]["failure"]
+            raise EstimandError(f"candidates: {reference!r}, the first, is the reference and cannot be used. {why}")
+        z = self.quantile(len(trial.candidates) - 1)
+        charged = []
+        for name, drawn in refits.items():
+            gap = abs(float(trial.estimates[name].value) - float(trial.estimates[reference].value))
+            stderr, bias = float(drawn.std(ddof=1)), max(0.0, gap - z * float((drawn - refits[reference]).std(ddof=1)))
             rows[name] = {"stderr": stderr, "bias": bias, "rmse": float(np.hypot(stderr, bias))}
-        charged = [name for name, row in rows.items() if row.get("bias", 0) > 0]
+            charged += [name] if bias > 0 else []
         text = f"{', '.join(charged)}: further from {reference} than chance explains." if charged else "No bias shows."
-        return rows, _least(rows), (text,)
+        return rows, _least(rows, "rmse", refits), (text,)
 
     @property
     def drawing(self) -> Drawing:
@@ -227,7 +236,8 @@ class SimulatorCheck(SelectionRule):
                 text = f"has no estimate in {found['failures']} of {self.replicates} samples of the simulator"
                 rows[found["estimator"]] = {"failure": text}
         truth = float(table["truth"].iloc[0])
-        return rows, _least(rows), (f"{self.replicates} samples of {n} trajectories, exact value {truth:.4g}.",)
+        judged = [name for name, row in rows.items() if "rmse" in row]
+        return rows, _least(rows, "rmse", judged), (f"{self.replicates} samples of {n} trajectories, exact value {truth:.4g}.",)
 
     @property
     def drawing(self) -> Drawing:
@@ -236,10 +246,10 @@ class SimulatorCheck(SelectionRule):
         return error_plot
 
 
-def _least(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """The candidate with the least error, of equal ones the most trusted."""
-    errors = {name: row["rmse"] for name, row in rows.items() if "rmse" in row}
-    if not errors:
+def _least(rows: Rows, column: str, names: Iterable[str]) -> str:
+    """Of some candidates the one with the least figure; of equal ones the most trusted."""
+    eligible = list(names)
+    if not eligible:
         name, row = next(iter(rows.items()))
         raise EstimandError(f"candidates: none can be judged. {name!r}: {row['failure']}")
-    return min(errors, key=errors.__getitem__)
+    return min(eligible, key=lambda name: float(rows[name][column]))
