@@ -65,8 +65,17 @@ _PUBLIC = {
     "checkup": ["Checkup", "check"],
     "diagnostics.influence": ["Influential", "most_influential"],
     "identification": ["AdjustmentSet", "Instruments", "adjustment_set", "instruments"],
+    "refutation.base": ["Refutation", "Refuter", "refute"],
+    "refutation.common_cause": ["RandomCommonCause"],
+    "refutation.outcomes": ["DummyOutcome", "NegativeControlOutcome"],
+    "refutation.placebo": ["PlaceboTreatment"],
+    "refutation.resamples": ["BootstrapData", "DataSubset"],
     "sensitivity.base": ["SensitivityAnalysis", "SensitivityModel", "design_sensitivity", "sensitivity_analysis"],
+    "sensitivity.bias_bounds": ["RegressionCoefficient"],
+    "sensitivity.e_value": ["EValue", "RiskRatio"],
     "sensitivity.marginal": ["MarginalModel"],
+    "sensitivity.omitted_variable": ["OmittedVariable"],
+    "sensitivity.rosenbaum": ["RosenbaumBounds", "SignTest", "SignedRank", "matched_pairs"],
     "sensitivity.policies": ["NaiveModel", "NamkoongModel"],
     "selection.estimators": ["Selection", "SelectionRule", "select_estimator"],
     "selection.metrics": ["best_at_k", "rank_correlation", "regret_at_k", "sharpe_ratio_at_k", "worst_at_k"],
@@ -207,6 +216,15 @@ if TYPE_CHECKING:
     from causalrl.policies import Policy as Policy
     from causalrl.policies import TabularPolicy as TabularPolicy
     from causalrl.policies import Uniform as Uniform
+    from causalrl.refutation.base import Refutation as Refutation
+    from causalrl.refutation.base import Refuter as Refuter
+    from causalrl.refutation.base import refute as refute
+    from causalrl.refutation.common_cause import RandomCommonCause as RandomCommonCause
+    from causalrl.refutation.outcomes import DummyOutcome as DummyOutcome
+    from causalrl.refutation.outcomes import NegativeControlOutcome as NegativeControlOutcome
+    from causalrl.refutation.placebo import PlaceboTreatment as PlaceboTreatment
+    from causalrl.refutation.resamples import BootstrapData as BootstrapData
+    from causalrl.refutation.resamples import DataSubset as DataSubset
     from causalrl.replication import Replication as Replication
     from causalrl.replication import replicate as replicate
     from causalrl.report.diagnostic_plots import calibration_plot as calibration_plot
@@ -231,9 +249,17 @@ if TYPE_CHECKING:
     from causalrl.sensitivity.base import SensitivityModel as SensitivityModel
     from causalrl.sensitivity.base import design_sensitivity as design_sensitivity
     from causalrl.sensitivity.base import sensitivity_analysis as sensitivity_analysis
+    from causalrl.sensitivity.bias_bounds import RegressionCoefficient as RegressionCoefficient
+    from causalrl.sensitivity.e_value import EValue as EValue
+    from causalrl.sensitivity.e_value import RiskRatio as RiskRatio
     from causalrl.sensitivity.marginal import MarginalModel as MarginalModel
+    from causalrl.sensitivity.omitted_variable import OmittedVariable as OmittedVariable
     from causalrl.sensitivity.policies import NaiveModel as NaiveModel
     from causalrl.sensitivity.policies import NamkoongModel as NamkoongModel
+    from causalrl.sensitivity.rosenbaum import RosenbaumBounds as RosenbaumBounds
+    from causalrl.sensitivity.rosenbaum import SignTest as SignTest
+    from causalrl.sensitivity.rosenbaum import SignedRank as SignedRank
+    from causalrl.sensitivity.rosenbaum import matched_pairs as matched_pairs
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,1 @@
+"""Refutation: what an estimator makes of data in which the answer is known."""
