@@ -55,8 +55,8 @@ class OneStepModel(SensitivityModel):
         """(B, 2, K) bounds under trajectory weights (B, n); see `decisions.Curves`."""
 
     @abstractmethod
-    def premise(self) -> str:
-        """What gamma means, as the start of a sentence."""
+    def effect(self, gamma: float) -> str:
+        """What an unobserved confounder does."""
 
     def analyse(self, estimator: Estimator, nuisances: Nuisances, goal: Estimand) -> SensitivityAnalysis:
         """The curve of bounds of a policy value, a contrast of two, or the effect of one of two arms.
@@ -105,8 +105,9 @@ class OneStepModel(SensitivityModel):
 
     def _reading(self, goal: Estimand, low: Floats, high: Floats) -> list[str]:
         """What the curve says."""
-        last, text = self.gammas[-1], f"{self.premise()} at step {self.step}"
-        found = [f"{text}: with gamma = {last:g} the value lies in [{low[-1]:.4g}, {high[-1]:.4g}] ({self.level:.0%} interval)."]
+        last, what = self.gammas[-1], "value" if isinstance(goal, PolicyValue) else "difference"
+        reach = f"the {what} lies in [{low[-1]:.4g}, {high[-1]:.4g}] ({self.level:.0%} interval)"
+        found = [f"If at step {self.step} an unobserved confounder {self.effect(last)}, {reach}."]
         if not isinstance(goal, PolicyValue):
             tipping = first_crossing(np.asarray(self.gammas), np.maximum(low, -high))
             until = f"from gamma = {tipping:.3g} on" if np.isfinite(tipping) else f"at no gamma up to {last:g}"
@@ -156,8 +157,8 @@ class NamkoongModel(OneStepModel):
     def curves(self, decision: Decision, propensities: Floats, gammas: Floats, drawn: Floats) -> Floats:
         return expectile_bounds(decision, propensities, gammas, drawn)
 
-    def premise(self) -> str:
-        return "An unobserved confounder changes the odds of any two actions by a factor of gamma at most"
+    def effect(self, gamma: float) -> str:
+        return f"changes the odds of any two actions by a factor of {gamma:g} at most"
 
 
 @dataclass(frozen=True)
@@ -187,8 +188,8 @@ class NaiveModel(OneStepModel):
     def curves(self, decision: Decision, propensities: Floats, gammas: Floats, drawn: Floats) -> Floats:
         return naive_bounds(decision, propensities, gammas, drawn)
 
-    def premise(self) -> str:
-        return "An unobserved confounder changes each weight by a factor between 1 / gamma and gamma"
+    def effect(self, gamma: float) -> str:
+        return f"changes the weights by a factor of {gamma:g} at most"
 
 
 def policy_values(model: SensitivityModel, goal: Estimand) -> tuple[PolicyValue, ...]:
