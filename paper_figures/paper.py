@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -112,5 +113,5 @@ def below(text: str, less: Cell, more: Cell) -> Claim:
 def ordered(cells: Iterable[Cell]) -> Iterator[Claim]:
     """That numbers increase in the order given."""
     rising = list(cells)
-    for less, more in zip(rising, rising[1:], strict=False):
+    for less, more in pairwise(rising):
         yield below(f"{less.key} < {more.key}", less, more)
