@@ -96,6 +96,10 @@ class EstimatedBehaviorWarning(CausalRLWarning):
     """The interval does not carry the uncertainty of an estimated behaviour policy."""
 
 
+class OutcomeRangeWarning(CausalRLWarning):
+    """Predicted outcomes lie outside the range of the outcome, and were moved inside."""
+
+
 class WeakInstrumentWarning(CausalRLWarning):
     """The instrument hardly moves the treatment, so that the estimate is biased and its interval too short."""
 

@@ -19,7 +19,15 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.tree import DecisionTreeRegressor
 
 import causalrl as crl
-from causalrl.errors import CausalRLError, CausalRLWarning, DataError, EstimandError, SeparationError, SupportWarning
+from causalrl.errors import (
+    CausalRLError,
+    CausalRLWarning,
+    DataError,
+    EstimandError,
+    OutcomeRangeWarning,
+    SeparationError,
+    SupportWarning,
+)
 from simulators import Point
 
 Floats = NDArray[np.float64]
@@ -354,7 +362,7 @@ def test_tmle_stays_within_the_bounds_and_gives_ratios() -> None:
 def test_tmle_says_which_predictions_it_moved() -> None:
     study, _ = binary(300, seed=2)
     beyond = crl.KnownQ(lambda x, time: np.column_stack([x[:, 0], x[:, 1]]))
-    with pytest.warns(CausalRLWarning, match=r"outside 0 to 1.* for \d+ of 300 decisions; they were moved inside"):
+    with pytest.warns(OutcomeRangeWarning, match=r"outside 0 to 1.* for \d+ of 300 decisions; they were moved inside"):
         estimate = crl.TMLE(q=beyond, behavior=crl.Logit()).estimate(study, crl.Always(1))
     assert any("moved inside" in text for text in estimate.diagnostics["warnings"])
 

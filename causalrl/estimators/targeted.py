@@ -17,7 +17,7 @@ from scipy.special import expit, logit
 
 from causalrl.checks import Floats, first_bad, number
 from causalrl.diagnostics.record import Note
-from causalrl.errors import CausalRLWarning, DataError, EstimandError
+from causalrl.errors import DataError, EstimandError, OutcomeRangeWarning
 from causalrl.estimands import ATE, PolicyValue, PopulationEffect
 from causalrl.estimate import Estimate
 from causalrl.estimators.augmented import arm_values
@@ -168,7 +168,7 @@ class Initial:
             f"{count} of {len(scaled)} decisions; they were moved inside before they were targeted. Pass wider bounds=, or "
             "another q."
         )
-        return cls(logit(moved), [Note(CausalRLWarning, text)] if count else [])
+        return cls(logit(moved), [Note(OutcomeRangeWarning, text)] if count else [])
 
 
 def fluctuation(outcomes: Floats, logits: Floats, weights: Floats, stuck: str) -> float:
