@@ -8,6 +8,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from causalrl.checks import Floats
 from causalrl.data import End
 from causalrl.diagnostics.balance import Balance
 from causalrl.diagnostics.calibration import CalibrationCurve
@@ -116,24 +117,23 @@ def column_findings(columns: Columns) -> Iterator[Finding]:
 
 def balance_findings(balance: Balance) -> Iterator[Finding]:
     """On standardised mean differences."""
-    before = np.abs(balance.before).max(axis=0)
-    if before.max(initial=0) > IMBALANCE:
-        off, worst = int((before > IMBALANCE).sum()), int(before.argmax())
-        text = (
-            f"{off} of {len(before)} columns differ between the arms by more than {IMBALANCE} standard deviations before "
-            f"weighting, {balance.names[worst]} by {before[worst]:.2f}; an unadjusted comparison is confounded by them."
-        )
-        yield Finding(Severity.NOTE, "balance", text)
-    if balance.after is None:
-        return
-    after = np.abs(balance.after).max(axis=0)
-    if after.max(initial=0) > IMBALANCE:
-        off, worst = int((after > IMBALANCE).sum()), int(after.argmax())
-        text = (
-            f"{off} of {len(after)} columns still differ by more than {IMBALANCE} after weighting, {balance.names[worst]} by "
-            f"{after[worst]:.2f}; add squares or interactions to the propensity, or use AIPW(...) or EntropyBalancing()."
-        )
-        yield Finding(Severity.WARNING, "balance", text)
+    mend = "an unadjusted comparison is confounded by them"
+    what = f"differ between the arms by more than {IMBALANCE} standard deviations before weighting"
+    yield from _imbalance(balance.names, balance.before, Severity.NOTE, what, mend)
+    if balance.after is not None:
+        mend = "add squares or interactions to the propensity, or use AIPW(...) or EntropyBalancing()"
+        what = f"still differ by more than {IMBALANCE} after weighting"
+        yield from _imbalance(balance.names, balance.after, Severity.WARNING, what, mend)
+
+
+def _imbalance(names: tuple[str, ...], differences: Floats, severity: Severity, what: str, mend: str) -> Iterator[Finding]:
+    """A finding where a column of the differences (arms, columns) is too large."""
+    largest = np.abs(differences).max(axis=0)
+    off = int((largest > IMBALANCE).sum())
+    if off:
+        worst = int(largest.argmax())
+        text = f"{off} of {len(largest)} columns {what}, {names[worst]} by {largest[worst]:.2f}; {mend}."
+        yield Finding(severity, "balance", text)
 
 
 def overlap_findings(arms: tuple[ArmOverlap, ...], decisions: int) -> Iterator[Finding]:

@@ -88,7 +88,7 @@ def sorted_group_effects(
         >>> sorted_effects.labels, bool(np.all(np.diff(sorted_effects.value) > 0))
         (('group 1', 'group 2', 'group 3'), True)
     """
-    order = priority_of(scores, priority)
+    effect, order, contrast = effect_and_order(scores, "priority", priority, treated, control)
     count = whole_number("groups", groups, 2)
     cuts = np.quantile(order, np.arange(1, count) / count)
     code = np.searchsorted(cuts, order, side="left")
@@ -97,7 +97,7 @@ def sorted_group_effects(
     if empty:
         distinct = len(np.unique(order))
         raise DataError(f"priority: with {distinct} distinct values {empty[0]} of {count} is too small; ask for fewer groups.")
-    return _group_means(scores, scores.effect(treated, control), masks, f"sorted effects of {treated} against {control}")
+    return _group_means(scores, effect, masks, f"sorted effects of {contrast}")
 
 
 def best_linear_projection(
@@ -177,7 +177,7 @@ def effect_calibration(scores: DoublyRobustScores, prediction: ArrayLike, *, tre
         >>> 1.0 in fit["mean"].interval(), fit["differential"].lower_bound().low > 0
         (True, True)
     """
-    tau, effect = priority_of(scores, prediction, "prediction"), scores.effect(treated, control)
+    effect, tau, contrast = effect_and_order(scores, "prediction", prediction, treated, control)
     level, spread = float(tau.mean()), tau - tau.mean()
     variance = float(np.mean(spread**2))
     if variance <= (COLLINEAR * np.abs(tau).max()) ** 2:
@@ -187,17 +187,19 @@ def effect_calibration(scores: DoublyRobustScores, prediction: ArrayLike, *, tre
     overall, slope = float(effect.mean()) / level, float(np.mean(spread * effect)) / variance
     residual = effect - effect.mean() - slope * spread
     influence = np.column_stack([(effect - overall * tau) / level, spread * residual / variance])
-    about = f"calibration of predicted effects of {treated} against {control}"
+    about = f"calibration of predicted effects of {contrast}"
     return scores.linearised(np.array([overall, slope]), influence, about, ("mean", "differential"))
 
 
-def priority_of(scores: DoublyRobustScores, priority: ArrayLike, field: str = "priority") -> Floats:
-    """(n,) finite numbers, one a unit."""
-    values = numeric(field, priority)
+def effect_and_order(
+    scores: DoublyRobustScores, field: str, order: ArrayLike, treated: int, control: int
+) -> tuple[Floats, Floats, str]:
+    """Effect scores (n,), the numbers (n,) that order the units, finite and one each, and the contrast as text."""
+    values = numeric(field, order)
     if values.shape != (scores.n,):
         raise DataError(f"{field}: shape {values.shape}, expected ({scores.n},), one number a unit.")
     check_size(field, values)
-    return values
+    return scores.effect(treated, control), values, f"{treated} against {control}"
 
 
 def _group_means(scores: DoublyRobustScores, effect: Floats, masks: Mapping[str, Bools], about: str) -> Estimate:

@@ -25,7 +25,7 @@ from causalrl.checks import Floats, Ints, numeric
 from causalrl.errors import DataError, missing_extra
 from causalrl.estimate import Estimate
 from causalrl.heterogeneity.scores import DoublyRobustScores
-from causalrl.heterogeneity.summaries import priority_of
+from causalrl.heterogeneity.summaries import effect_and_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -190,10 +190,10 @@ def targeting_curve(scores: DoublyRobustScores, priority: ArrayLike, *, treated:
         >>> by_x2.autoc.lower_bound().low > 0, (by_x2.autoc - by_x3.autoc).lower_bound().low > 0
         (True, True)
     """
-    effect, order = scores.effect(treated, control), priority_of(scores, priority)
+    effect, order, contrast = effect_and_order(scores, "priority", priority, treated, control)
     if (order == order[0]).all():
         raise DataError(f"priority: is {order[0]:.4g} for every unit, which orders nobody; pass a priority that differs.")
-    return TargetingCurve(scores, effect, order, f"the effect of {treated} against {control}")
+    return TargetingCurve(scores, effect, order, f"the effect of {contrast}")
 
 
 def _autoc_weight(u: Floats) -> Floats:
