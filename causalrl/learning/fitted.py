@@ -16,7 +16,8 @@ from causalrl.errors import ConvergenceWarning, DataError, EstimandError, Policy
 from causalrl.kernels.planning import lowest_best
 from causalrl.kernels.rng import derive_seed
 from causalrl.nuisances.crossfit import require_trajectories
-from causalrl.nuisances.regression import DIVERGED, Layer, RegressionQ
+from causalrl.nuisances.iteration import DIVERGED, Layer
+from causalrl.nuisances.regression import RegressionQ
 from causalrl.nuisances.value import distinct
 from causalrl.policies import Policy
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from causalrl.checks import Bools, Floats, Ints, number, whole_number
 from causalrl.diagnostics.record import Note
 from causalrl.errors import EstimandError
+from causalrl.nuisances.iteration import Iteration, Regression
 from causalrl.nuisances.networks import load_d3rlpy, one_thread, seeded
-from causalrl.nuisances.regression import Iteration, Regression
 from causalrl.nuisances.value import QFunction, ValueProblem
 
 _FIRST = 10
