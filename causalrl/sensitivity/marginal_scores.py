@@ -6,6 +6,7 @@ outcome under A nobody saw:
 
     weighting:      w (e Y + (1 - e) h), w = d / e, normalised as the estimator normalises
     doubly robust:  sum_a d_a (1(A = a) Y + 1(A != a) rho_a) + d_A (1 - e) / e (h - rho_A), rho_a = E[h | X, A = a]
+                    = sum_a d_a rho_a + w (h - rho_A) + d_A (Y - h)
 
 (Dorn & Guo 2023, JASA 118:2645, section 4; Dorn, Guo & Kallus 2024, JASA, equation 9, for d = 1(a = 1)). At gamma = 1, h = Y and
 both are the estimator's own score.
@@ -31,8 +32,9 @@ from causalrl.estimators.base import Score
 from causalrl.estimators.doubly_robust import DR
 from causalrl.estimators.repeats import median_score
 from causalrl.estimators.weighting import WeightingEstimator
+from causalrl.inference.algebra import combine
 from causalrl.inference.base import Evidence
-from causalrl.inference.functionals import Combined, Functional, RatioSum, Sum
+from causalrl.inference.functionals import Functional, RatioSum, Sum
 from causalrl.inference.operations import SUBTRACT
 from causalrl.nuisances.crossfit import Nuisances
 from causalrl.nuisances.records import Ratios
@@ -47,12 +49,25 @@ def with_outcomes(nuisances: Nuisances, outcomes: Floats) -> Nuisances:
 
 
 @dataclass(frozen=True, eq=False)
+class Tails:
+    """What is learned of the tail outcomes.
+
+    Attributes:
+        outcomes: (n,) h. means: (n, A) rho of each arm. own_mean: (n,) rho of the arm taken. Both are 0 for weighting estimators.
+    """
+
+    outcomes: Floats
+    means: Floats
+    own_mean: Floats
+
+
+@dataclass(frozen=True, eq=False)
 class PolicyBounds(ABC):
     """Bounds of the value of one policy, or of that of one less that of another.
 
     Attributes:
         estimator: the recipe. nuisances: of single decisions. ratios: of one policy, or of it and a reference.
-        regressor: a quantile regressor, or None.
+        regressor: a quantile regressor, or None. notes: warnings, added to as scores are made.
     """
 
     estimator: Bounded
@@ -61,13 +76,27 @@ class PolicyBounds(ABC):
     regressor: Any
     notes: list[Note] = field(default_factory=list)
 
-    @abstractmethod
-    def _scores(self, tails: tuple[Floats, Floats]) -> tuple[Score, Score]:
-        """Of the lower and of the upper bound, from the tail outcomes."""
+    def at(self, gamma: float) -> tuple[list[Score], list[Score]]:
+        """Scores of the policies, whose value or difference is the lower bound, and the same of the upper one."""
+        low, high = map(self._learned, self._tails.at(gamma))
+        return self._facing(low, high), self._facing(high, low)
 
-    def at(self, gamma: float) -> tuple[Score, Score]:
-        """Scores of the lower and of the upper bound."""
-        return self._scores(self._tails.at(gamma))
+    @abstractmethod
+    def _learned(self, tail: Floats) -> Tails:
+        """What is learned of the tail outcomes of one side."""
+
+    @abstractmethod
+    def _score(self, ratios: Ratios, tails: Tails) -> Score:
+        """Of one policy."""
+
+    def _facing(self, gained: Tails, lost: Tails) -> list[Score]:
+        """From the tails of arms that the policy takes more often than the reference, and of those that it takes less often."""
+        tails = Tails(
+            np.where(self.own >= 0, gained.outcomes, lost.outcomes),
+            np.where(self.signed >= 0, gained.means, lost.means),
+            np.where(self.own >= 0, gained.own_mean, lost.own_mean),
+        )
+        return [self._score(ratios, tails) for ratios in self.ratios]
 
     @cached_property
     def signed(self) -> Floats:
@@ -106,56 +135,38 @@ class PolicyBounds(ABC):
 class WeightedBounds(PolicyBounds):
     """Those of a weighting estimator."""
 
-    def _scores(self, tails: tuple[Floats, Floats]) -> tuple[Score, Score]:
-        low, high = tails
-        return self._score(self._facing(low, high)), self._score(self._facing(high, low))
+    def _learned(self, tail: Floats) -> Tails:
+        return Tails(np.where(self.own == 0, self.nuisances.data.rewards, tail), np.zeros((1, 1)), np.zeros(1))
 
-    def _facing(self, gained: Floats, lost: Floats) -> Floats:
-        """(n,) tail outcomes, of arms that the policy takes more often and less often; the outcome itself of others."""
-        return np.where(self.own > 0, gained, np.where(self.own < 0, lost, self.nuisances.data.rewards))
-
-    def _score(self, tail: Floats) -> Score:
-        outcomes = self.logged * self.nuisances.data.rewards + (1 - self.logged) * tail
-        parts = [self._part(np.exp(ratios.log_ratios), outcomes, tail) for ratios in self.ratios]
-        functional, moments, slope = parts[0]
-        if len(parts) == 2:
-            other, columns, less = parts[1]
-            functional, moments, slope = Combined(SUBTRACT, functional, other), np.hstack([moments, columns]), slope - less
-        return self._corrected(functional, moments, slope, orthogonal=False)
-
-    def _part(self, weights: Floats, outcomes: Floats, tail: Floats) -> tuple[Functional, Floats, Floats]:
-        """Functional and moments of one policy, and the derivative (n,) of n times its value in -log e."""
+    def _score(self, ratios: Ratios, tails: Tails) -> Score:
+        weights, tail = np.exp(ratios.log_ratios), tails.outcomes
+        weighted = weights * (self.logged * self.nuisances.data.rewards + (1 - self.logged) * tail)
         if not self.estimator.normalized:
-            return Sum(), (weights * outcomes)[:, None], weights * tail
-        moments = np.column_stack([weights * outcomes, weights])
+            return self._corrected(Sum(), weighted[:, None], weights * tail, orthogonal=False)
+        moments = np.column_stack([weighted, weights])
         numerator, denominator = moments.mean(axis=0)
-        return RatioSum(np.zeros(1)), moments, weights * (tail - numerator / denominator) / denominator
+        slope = weights * (tail - numerator / denominator) / denominator
+        return self._corrected(RatioSum(np.zeros(1)), moments, slope, orthogonal=False)
 
 
 @dataclass(frozen=True, eq=False)
 class AugmentedBounds(PolicyBounds):
     """Those of the doubly robust estimator, whose value model learns the tail outcomes."""
 
-    def _scores(self, tails: tuple[Floats, Floats]) -> tuple[Score, Score]:
-        low, high = ((tail, *self._regressed(tail)) for tail in tails)
-        return self._score(low, high), self._score(high, low)
-
-    def _regressed(self, tail: Floats) -> tuple[Floats, Floats]:
-        """(n, A) rho of every arm that the target needs, and (n,) that of the arm taken."""
+    def _learned(self, tail: Floats) -> Tails:
         assert isinstance(self.estimator, DR)
         learned = with_outcomes(self.nuisances, tail)
-        steps = learned.steps(None)
-        arms = arm_values(learned, self.estimator.q, steps, self.signed != 0, self.estimator.folds)
+        needed = np.any([ratios.target.at_steps > 0 for ratios in self.ratios], axis=0)
+        arms = arm_values(learned, self.estimator.q, learned.steps(None), needed, self.estimator.folds)
         self.notes.extend(arms[0].notes)
-        return np.column_stack([values.v for values in arms]), arms[0].q
+        return Tails(tail, np.column_stack([values.v for values in arms]), arms[0].q)
 
-    def _score(self, gained: tuple[Floats, Floats, Floats], lost: tuple[Floats, Floats, Floats]) -> Score:
-        outcomes, more = self.nuisances.data.rewards, self.own >= 0
-        means = np.where(self.signed >= 0, gained[1], lost[1])
-        tail, mean = (np.where(more, gained[j], lost[j]) for j in (0, 2))
-        weights = self.own / self.logged
-        moments = np.sum(self.signed * means, axis=1) + weights * (tail - mean) + self.own * (outcomes - tail)
-        return self._corrected(Sum(), moments[:, None], weights * (tail - mean), orthogonal=True)
+    def _score(self, ratios: Ratios, tails: Tails) -> Score:
+        target = ratios.target
+        corrections = np.exp(ratios.log_ratios) * (tails.outcomes - tails.own_mean)
+        seen = target.taken * (self.nuisances.data.rewards - tails.outcomes)
+        moments = np.sum(target.at_steps * tails.means, axis=1) + corrections + seen
+        return self._corrected(Sum(), moments[:, None], corrections, orthogonal=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,9 +184,13 @@ class RepeatedBounds:
         lows, highs = zip(*(bounds.at(gamma) for bounds in self.splits), strict=True)
         return self._evidence(lows), self._evidence(highs)
 
-    def _evidence(self, scores: Sequence[Score]) -> Evidence:
+    def _evidence(self, by_split: Sequence[list[Score]]) -> Evidence:
+        values = [self._median(list(scores)) for scores in zip(*by_split, strict=True)]
+        return combine(SUBTRACT, *values) if len(values) == 2 else values[0]
+
+    def _median(self, scores: list[Score]) -> Evidence:
         clusters = self.splits[0].nuisances.data.clusters
-        score = median_score(list(scores), clusters)
+        score = median_score(scores, clusters)
         value = float(score.functional.value(score.moments.mean(axis=0)))
         return Evidence(value, clusters, score.functional, score.moments)
 
