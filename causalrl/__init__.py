@@ -75,7 +75,8 @@ _PUBLIC = {
     "sensitivity.e_value": ["EValue", "RiskRatio"],
     "sensitivity.marginal": ["MarginalModel"],
     "sensitivity.omitted_variable": ["OmittedVariable"],
-    "sensitivity.rosenbaum": ["RosenbaumBounds", "SignTest", "SignedRank", "matched_pairs"],
+    "sensitivity.pairs": ["matched_pairs"],
+    "sensitivity.rosenbaum": ["RosenbaumBounds", "SignTest", "SignedRank"],
     "sensitivity.policies": ["NaiveModel", "NamkoongModel"],
     "selection.estimators": ["Selection", "SelectionRule", "select_estimator"],
     "selection.metrics": ["best_at_k", "rank_correlation", "regret_at_k", "sharpe_ratio_at_k", "worst_at_k"],
@@ -254,12 +255,12 @@ if TYPE_CHECKING:
     from causalrl.sensitivity.e_value import RiskRatio as RiskRatio
     from causalrl.sensitivity.marginal import MarginalModel as MarginalModel
     from causalrl.sensitivity.omitted_variable import OmittedVariable as OmittedVariable
+    from causalrl.sensitivity.pairs import matched_pairs as matched_pairs
     from causalrl.sensitivity.policies import NaiveModel as NaiveModel
     from causalrl.sensitivity.policies import NamkoongModel as NamkoongModel
     from causalrl.sensitivity.rosenbaum import RosenbaumBounds as RosenbaumBounds
     from causalrl.sensitivity.rosenbaum import SignTest as SignTest
     from causalrl.sensitivity.rosenbaum import SignedRank as SignedRank
-    from causalrl.sensitivity.rosenbaum import matched_pairs as matched_pairs
 
 
 def __getattr__(name: str) -> Any:

@@ -45,8 +45,8 @@ def bounds_plot(analysis: SensitivityAnalysis, ax: Axes | None = None) -> Axes:
 
 
 def e_value_plot(analysis: SensitivityAnalysis, ax: Axes | None = None) -> Axes:
-    """The pairs of risk ratios, of a confounder with the treatment and with the outcome, that explain the estimate away, and those
-    that explain its interval away; the E-values lie on the diagonal.
+    """The pairs of risk ratios, of a confounder with the treatment and with the outcome, that explain the estimate away, and
+    those that explain its interval away; the E-values lie on the diagonal.
 
     Args:
         analysis: of `EValue`. ax: where to draw; a new figure by default.
@@ -56,18 +56,19 @@ def e_value_plot(analysis: SensitivityAnalysis, ax: Axes | None = None) -> Axes:
     most = max(2.5 * row["e_value"], 3.0)
     limit = np.clip(row["null"], row["low"], row["high"])
     curves = (
-        (row["risk_ratio"], row["e_value"], BLUE, "the estimate", 4),
-        (limit, row["limit_e_value"], ORANGE, "its interval", -11),
+        (row["risk_ratio"], row["e_value"], BLUE, "estimate"),
+        (limit, row["limit_e_value"], ORANGE, "95% interval"),
     )
-    for observed, value, color, name, above in curves:
+    for observed, value, color, name in curves:
         if value == 1:
             continue
         ratio = max(observed / row["null"], row["null"] / observed)
         treatment = np.geomspace(ratio * (most - 1) / (most - ratio), most, 200)
-        ax.plot(treatment, ratio * (treatment - 1) / (treatment - ratio), color=color, linewidth=1.4)
+        outcome = ratio * (treatment - 1) / (treatment - ratio)
+        ax.plot(treatment, outcome, color=color, linewidth=1.4, label=f"E-value of the {name}: {value:.2f}")
         ax.plot(value, value, "o", color=color, markersize=4)
-        text = f"E-value of {name}: {value:.2f}"
-        ax.annotate(text, (value, value), (6, above), textcoords="offset points", fontsize=8, color=color)
+    if ax.lines:
+        ax.legend(frameon=False, fontsize=8)
     ax.set_xlim(1, most)
     ax.set_ylim(1, most)
     ax.set_xlabel("risk ratio of the confounder with the treatment")
@@ -87,8 +88,7 @@ def pair_plot(analysis: SensitivityAnalysis, ax: Axes | None = None, *, statisti
     frame = analysis.frame
     ax.plot(frame["gamma"], frame["p_high"], color=BLUE, linewidth=1.4, marker="o", markersize=3)
     ax.axhline(1 - level, color=ORANGE, linewidth=1)
-    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "va": "bottom"}
-    ax.annotate(f"p = {1 - level:.2g}", (1.0, 1 - level), (-2, 2), fontsize=8, color=ORANGE, **place)
+    ax.annotate(f"p = {1 - level:.2g}", (1.0, 1 - level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
     ax.set_yscale("log")
     ax.set_xlabel("odds ratio of treatment within a pair, gamma")
     ax.set_ylabel("largest two-sided p-value of no effect")

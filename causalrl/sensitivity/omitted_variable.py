@@ -178,11 +178,11 @@ class OmittedVariable(SensitivityModel):
 
     def _read(self, scenarios: list[Scenario]) -> list[str]:
         """Sentences about one benchmark: the strongest confounder of each verdict."""
-        sentences = []
-        for scenario, after in zip(scenarios, [*scenarios[1:], None], strict=True):
-            left, verdict = scenario.left, self._verdict(scenario.left)
-            if after is not None and self._verdict(after.left) == verdict:
+        sentences, verdicts = [], [self._verdict(scenario.left) for scenario in scenarios]
+        for scenario, verdict, after in zip(scenarios, verdicts, [*verdicts[1:], ""], strict=False):
+            if after == verdict:
                 continue
+            left = scenario.left
             rest = f": at least {left.low:.4g} is left" if left.low > self.null else f": at most {left.high:.4g} is left"
             reached = left.low <= self.null <= left.high
             sentences.append(f"A confounder {scenario.name}{scenario.remark} {verdict}{'' if reached else rest}.")
