@@ -22,8 +22,8 @@ import numpy as np
 from causalrl.checks import Bools, Floats
 from causalrl.diagnostics.record import Note
 from causalrl.errors import ConvergenceWarning, DataError, SensitivityError
+from causalrl.kernels.interior_point import quantile_regression
 from causalrl.kernels.logit import newton_logit
-from causalrl.kernels.quantile_regression import quantile_regression
 from causalrl.kernels.rng import derive_seed
 from causalrl.nuisances.crossfit import Nuisances
 from causalrl.nuisances.least_squares import LeastSquares
