@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,11 @@ import numpy as np
 from causalrl.checks import Floats, seed_number, whole_number
 from causalrl.errors import EstimandError, IntervalError
 from causalrl.estimands import PolicyValue
+from causalrl.estimators.base import Estimator
 from causalrl.inference.base import check_level
-from causalrl.policies import PolicyLike
+from causalrl.kernels.rng import derive_seed
+from causalrl.nuisances.crossfit import Nuisances
+from causalrl.policies import PolicyLike, as_policy
 from causalrl.selection.candidates import Trial
 from causalrl.selection.estimators import Drawing, Rows, SelectionRule
 
@@ -185,7 +188,7 @@ class SimulatorCheck(SelectionRule):
         replicates, seed: of the samples.
 
     Raises:
-        EstimandError: from `select_estimator`, for another target with a goal that is no policy value.
+        EstimandError: for what is no simulator, and from `select_estimator` for a goal that is no value of one policy.
         DataError: for n or replicates out of range.
 
     Example:
@@ -218,26 +221,37 @@ class SimulatorCheck(SelectionRule):
         seed_number(self.seed)
 
     def judge(self, trial: Trial) -> tuple[Rows, str, tuple[str, ...]]:
-        from causalrl.replication import replicate
-
-        goal, n = trial.goal, self.n or trial.nuisances.data.n
-        if self.target is not None:
-            if not isinstance(goal, PolicyValue):
-                raise EstimandError(f"target: {goal} is no value of one policy; leave target out.")
-            goal = PolicyValue(self.target, goal.discount, goal.horizon)
-        estimators = {name: trial.candidates[name] for name in trial.estimates}
-        horizon = goal.horizon if isinstance(goal, PolicyValue) else None
-        world: dict[str, Any] = {"replications": self.replicates, "horizon": horizon, "seed": self.seed}
-        table = replicate(self.simulator, self.behavior, n, {"goal": goal}, estimators, **world).frame
-        rows: Rows = {}
-        for found in table.to_dict("records"):
-            rows[found["estimator"]] = {key: found[key] for key in ("bias", "rmse", "rmse_mcse")}
-            if found["failures"]:
-                text = f"has no estimate in {found['failures']} of {self.replicates} samples of the simulator"
-                rows[found["estimator"]] = {"failure": text}
-        truth = float(table["truth"].iloc[0])
+        if not isinstance(trial.goal, PolicyValue):
+            raise EstimandError(
+                f"goal: {trial.goal} is no value of one policy, which is what a simulator checks. Ask a PolicyValue."
+            )
+        n, target = self.n or trial.nuisances.data.n, trial.goal.policy if self.target is None else self.target
+        goal = PolicyValue(target, trial.goal.discount, trial.goal.horizon)
+        behavior = as_policy(self.behavior).bind(self.simulator.n_actions)
+        bound = goal.policy.bind(self.simulator.n_actions, behavior)
+        truth = self.simulator.value(bound, horizon=goal.horizon, discount=goal.discount)
+        values = self._values({name: trial.candidates[name] for name in trial.estimates}, goal, n)
+        rows = {name: self._errors(drawn - truth) for name, drawn in values.items()}
         judged = [name for name, row in rows.items() if "rmse" in row]
         return rows, _least(rows, "rmse", judged), (f"{self.replicates} samples of {n} trajectories, exact value {truth:.4g}.",)
+
+    def _values(self, candidates: Mapping[str, Estimator], goal: PolicyValue, n: int) -> dict[str, Floats]:
+        """(replicates,) values of each candidate in samples of the simulator; NaN where there is none."""
+        values = {name: np.full(self.replicates, np.nan) for name in candidates}
+        for r in range(self.replicates):
+            data = self.simulator.sample(n, self.behavior, horizon=goal.horizon, seed=derive_seed(self.seed, "data", r))
+            nuisances = Nuisances(data, derive_seed(self.seed, "estimate", r))
+            for name, estimate in Trial.run(candidates, nuisances, goal).estimates.items():
+                values[name][r] = estimate.value
+        return values
+
+    def _errors(self, errors: Floats) -> dict[str, Any]:
+        missing = int(np.isnan(errors).sum())
+        if missing:
+            return {"failure": f"has no estimate in {missing} of {self.replicates} samples of the simulator"}
+        rmse = float(np.sqrt(np.mean(errors**2)))
+        spread = float((errors**2).std(ddof=1)) / np.sqrt(self.replicates)
+        return {"bias": float(errors.mean()), "rmse": rmse, "rmse_mcse": spread / (2 * rmse) if rmse > 0 else 0.0}
 
     @property
     def drawing(self) -> Drawing:
