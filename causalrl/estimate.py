@@ -11,6 +11,7 @@ import numpy as np
 
 from causalrl.checks import Floats
 from causalrl.diagnostics.record import Diagnostics, joint_diagnostics, merged_diagnostics
+from causalrl.diagnostics.verdict import Figures, judged, largest_influence
 from causalrl.errors import EstimandError, IntervalError, MismatchError
 from causalrl.inference.algebra import combine, merge, transform
 from causalrl.inference.base import Evidence, Interval, IntervalMethod, make_interval, make_stderr, show_number
@@ -72,6 +73,14 @@ class Estimate:
     fingerprint: str
     fixed_nuisances: bool = False
     labels: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Judge what has not been judged: by the figures at hand, and by the largest influence."""
+        if self.diagnostics["verdict"] is None:
+            smooth = self.evidence.functional is not None and self.evidence.linear is None
+            share = largest_influence(self.evidence.influence) if smooth else None
+            own = Figures(self.diagnostics.updated(largest_influence=share), self.n, self.evidence.n_clusters)
+            object.__setattr__(self, "diagnostics", judged(own))
 
     @property
     def n(self) -> int:
@@ -258,7 +267,7 @@ class Estimate:
         return merged
 
     def summary(self) -> Summary:
-        """A short text: value, standard error, interval, effective sample size, warnings."""
+        """A short text: value, standard error, interval, effective sample size, verdict with its reasons, warnings."""
         lines = [f"{self.estimator}: {self.estimand}", f"  n = {self.n} ({self.evidence.n_clusters} clusters)"]
         try:
             interval = str(self.interval())
@@ -267,6 +276,7 @@ class Estimate:
             lines += [f"  value    {_show(self.value)}", f"  {error}"]
         if self.diagnostics["ess"] is not None:
             lines.append(f"  ess      {self.diagnostics['ess']:.1f}")
+        lines += [f"  verdict  {self.diagnostics['verdict']}", *(f"    - {text}" for text in self.diagnostics["reasons"])]
         return Summary("\n".join([*lines, *(f"  ! {text}" for text in self.diagnostics["warnings"])]))
 
     def to_frame(self) -> pd.DataFrame:

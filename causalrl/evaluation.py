@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 Goals: TypeAlias = Mapping[str, EstimandLike] | Sequence[EstimandLike]
 Recipes: TypeAlias = Mapping[str, Estimator] | Sequence[Estimator]
 
-COLUMNS = ("policy", "estimator", "value", "stderr", "low", "high", "ess", "max_weight", "warnings", "failure", "seconds")
+_NUMBERS = ("value", "stderr", "low", "high", "ess", "max_weight")
+COLUMNS = ("policy", "estimator", *_NUMBERS, "verdict", "warnings", "failure", "seconds")
 TRUTH_COLUMNS = ("truth", "error", "covered")
 
 
@@ -50,7 +51,7 @@ class Evaluation:
 
     Attributes:
         frame: one row a pair, with columns `COLUMNS`, and `TRUTH_COLUMNS` where the truth is known. A failed pair has its
-            error in `failure` (else missing) and missing numbers.
+            error in `failure` (else missing), and its numbers and its verdict are missing.
         estimates: the estimates by (policy, estimator), without the failed pairs; each is made anew, to the last bit, where it is
             asked for, so that a table of many policies does not hold the moments of all.
         level: of the intervals.
@@ -131,7 +132,7 @@ def evaluate(
         for policy in compared[name]:
             if last_use[id(policy)] == name:
                 nuisances.forget(policy)
-    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"warnings": "string", "failure": "string"})
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(("verdict", "warnings", "failure"), "string"))
     found = frame.loc[frame["failure"].isna(), ["policy", "estimator"]].itertuples(index=False, name=None)
     estimates = _Estimates(nuisances, goals, recipes, tuple(found))
     if truths is not None:
@@ -188,13 +189,13 @@ def _rows(
     found: dict[str, dict[str, Any]] = {}
     estimates: dict[str, Estimate] = {}
     for name, estimator in sorted(recipes.items(), key=lambda item: not hasattr(item[1], "q")):
-        row: dict[str, Any] = dict.fromkeys(("value", "stderr", "low", "high", "ess", "max_weight"), np.nan)
-        row |= {"estimator": name, "warnings": "", "failure": None}
+        row: dict[str, Any] = dict.fromkeys(_NUMBERS, np.nan)
+        row |= {"estimator": name, "verdict": None, "warnings": "", "failure": None}
         start = time.perf_counter()
         try:
             estimates[name] = estimate = _quietly(FittedEstimator(estimator, nuisances), goal)
             row |= {key: _number(estimate.diagnostics[key]) for key in ("ess", "max_weight")}
-            row["value"] = estimate.value
+            row |= {"value": estimate.value, "verdict": estimate.diagnostics["verdict"]}
         except ValueError as error:
             row["failure"] = f"{type(error).__name__}: {error}"
         found[name] = row | {"seconds": time.perf_counter() - start}

@@ -76,6 +76,26 @@ def calibration_curve(predicted: Floats, taken: Bools, arm: int = 1, *, cross_fi
     )
 
 
+def recalibration_slope(probabilities: Floats, logged: Floats) -> float | None:
+    """The slope b with which P(a) = p_a^b / sum p^b fits the logged decisions, by one Newton step from 1; None without variation.
+
+    1 where the predictions are calibrated, less where they are too extreme; for two arms the slope of Cox's line through 0.
+
+    Args:
+        probabilities: (M, A) predicted. logged: (M,) those of the logged actions, positive.
+
+    Example:
+        >>> round(recalibration_slope(np.array([[0.75, 0.25]] * 4), np.array([0.75, 0.75, 0.75, 0.25])), 9)
+        1.0
+    """
+    logs = np.log(np.where(probabilities > 0, probabilities, 1.0))
+    mean = np.sum(probabilities * logs, axis=1)
+    information = float(np.sum(probabilities * (logs - mean[:, None]) ** 2))
+    if not information > 1e-9 * len(logged):
+        return None
+    return 1.0 + float(np.sum(np.log(logged) - mean)) / information
+
+
 def _equal_bins(predicted: Floats) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """(n,) bin of each prediction: the tenth of the order in which its value first appears, without empty bins."""
     first = np.searchsorted(np.sort(predicted), predicted)

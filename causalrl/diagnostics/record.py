@@ -27,8 +27,13 @@ KEYS = (
     "blend",
     "smd_before",
     "smd_after",
+    "agreement",
+    "calibration",
+    "largest_influence",
     "behavior",
     "folds",
+    "verdict",
+    "reasons",
     "warnings",
 )
 """ess: Kish effective sample size of the weights used (the smallest over t for per-decision estimators). ess_by_time: (T,) of
@@ -40,8 +45,25 @@ share of the total weight that it removed. bellman_residual: root mean square te
 the noise of rewards and transitions included. convergence: tuple of the largest change of Q, or of the loss, in each
 iteration of its fit. blend: (T + 1,) weights of MAGIC on the model and on each j-step return. smd_before,
 smd_after: (d,) standardised mean differences of the covariates between the two arms of an effect, before and after weighting;
-see `causalrl.diagnostics.balance`. behavior: what gave the
-propensities. folds: cross-fitting folds (behaviour, value). warnings: tuple of texts. None where undefined."""
+see `causalrl.diagnostics.balance`. agreement: (T,) share of the trajectories under way at each step all of whose decisions so
+far the target could have taken. calibration: slope of the recalibration of cross-fitted propensities, 1 where calibrated.
+largest_influence: largest share of one trajectory in the sum of squared influence values. behavior: what gave the propensities.
+folds: cross-fitting folds (behaviour, value). verdict: one of `VERDICTS`. reasons: tuple of sentences, empty where it is
+reliable; see `causalrl.diagnostics.verdict`. warnings: tuple of texts. None where undefined."""
+
+RELIABLE = "reliable"
+VERDICTS = (RELIABLE, "caution", "do not use")
+"""From good to bad."""
+
+
+def worse_verdict(*verdicts: str | None) -> str | None:
+    """The worst of them; None where there are none.
+
+    >>> worse_verdict("caution", None, "reliable")
+    'caution'
+    """
+    known = [verdict for verdict in verdicts if verdict is not None]
+    return max(known, key=VERDICTS.index) if known else None
 
 
 class Note(NamedTuple):
@@ -110,16 +132,21 @@ _WORSE: dict[str, Callable[..., float]] = {
     "tail_index": max,
     "unsupported_mass": max,
     "bellman_residual": max,
+    "largest_influence": max,
 }
 
 
 def joint_diagnostics(a: Mapping[str, Any], b: Mapping[str, Any]) -> Diagnostics:
-    """Of an estimate made of two: the worse of each figure, and the warnings of both."""
+    """Of an estimate made of two: the worse of each figure and verdict, and the reasons and warnings of both."""
     joint = {key: rule(known) for key, rule in _WORSE.items() if (known := [d[key] for d in (a, b) if d[key] is not None])}
     return Diagnostics({**merged_diagnostics(a, b), **joint})
 
 
 def merged_diagnostics(a: Mapping[str, Any], b: Mapping[str, Any]) -> Diagnostics:
-    """Of two shards: what they have in common, and the warnings of both; figures of the whole cannot be had from parts."""
+    """Of two shards: what they have in common, the worse verdict, and the reasons and warnings of both.
+
+    Figures of the whole cannot be had from parts.
+    """
     same = {key: a[key] for key in ("behavior", "folds") if a[key] == b[key]}
-    return Diagnostics({**dict.fromkeys(KEYS), **same, "warnings": tuple(dict.fromkeys([*a["warnings"], *b["warnings"]]))})
+    texts = {key: tuple(dict.fromkeys([*(a[key] or ()), *(b[key] or ())])) for key in ("reasons", "warnings")}
+    return Diagnostics({**dict.fromkeys(KEYS), **same, **texts, "verdict": worse_verdict(a["verdict"], b["verdict"])})

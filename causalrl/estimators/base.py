@@ -13,11 +13,11 @@ import numpy as np
 
 from causalrl.checks import Floats
 from causalrl.data import End, Trajectories
-from causalrl.diagnostics.balance import standardized_differences
 from causalrl.diagnostics.record import Note, diagnostics_record
 from causalrl.errors import CausalRLError, DataError, EstimandError, InSampleWarning, WeightOverflowError
 from causalrl.estimands import ATE, CATE, Contrast, Estimand, EstimandLike, PolicyValue, PopulationEffect, as_estimand
 from causalrl.estimate import Estimate
+from causalrl.estimators.judging import judged_effect, judged_value
 from causalrl.inference.algebra import embed
 from causalrl.inference.base import Evidence, Refit
 from causalrl.inference.functionals import Functional
@@ -137,7 +137,7 @@ class FittedEstimator:
         """Estimate one estimand."""
         estimand = as_estimand(goal)
         if isinstance(estimand, CATE):
-            return self._of_all(self.estimator.conditional_effect(self.nuisances, estimand), estimand)
+            return self._of_all(self._conditional(estimand), estimand)
         if isinstance(estimand, PolicyValue):
             return self._value(estimand)
         if isinstance(self.estimator, IgnoresPolicy):
@@ -152,13 +152,19 @@ class FittedEstimator:
         if isinstance(goal, ATE) and not isinstance(self.estimator, EffectEstimator):
             contrast, own = goal.contrast(), self.nuisances
             estimate = self._value(contrast.policy) - self._value(contrast.reference)
-            return self._balanced(estimate, goal, own, goal.treated, goal.control)
+            return judged_effect(estimate, own, goal.treated, goal.control, self.estimator.balancing_weights(own, goal))
         require_single_stage(self.nuisances.data, goal)
         if isinstance(goal, ATE):
             own, treated, control = self.nuisances, goal.treated, goal.control
         else:
             own, treated, control = self.nuisances.pair(goal.treated, goal.control), 1, 0
-        return self._of_all(self._balanced(self.estimator.average_effect(own, goal), goal, own, treated, control), goal)
+        estimate, weights = self.estimator.average_effect(own, goal), self.estimator.balancing_weights(own, goal)
+        return self._of_all(judged_effect(estimate, own, treated, control, weights), goal)
+
+    def _conditional(self, goal: CATE) -> Estimate:
+        """A conditional effect, with the balance of the covariates before any weighting."""
+        estimate = self.estimator.conditional_effect(self.nuisances, goal)
+        return judged_effect(estimate, self.nuisances, goal.treated, goal.control, None)
 
     def _of_all(self, estimate: Estimate, goal: CATE | ATE | PopulationEffect) -> Estimate:
         """An estimate from the two arms of an effect as one from all data, so that it combines with others from these."""
@@ -171,18 +177,6 @@ class FittedEstimator:
         evidence = embed(estimate.evidence, rows, data.clusters)
         return replace(estimate, evidence=evidence, fingerprint=data.fingerprint, fixed_nuisances=False)
 
-    def _balanced(
-        self, estimate: Estimate, goal: ATE | PopulationEffect, nuisances: Nuisances, treated: int, control: int
-    ) -> Estimate:
-        data = nuisances.data
-        arms = data.actions == treated, data.actions == control
-        if data.observations.ndim == 1 or (data.lengths > 1).any() or min(arm.sum() for arm in arms) < 2:
-            return estimate
-        weights = self.estimator.balancing_weights(nuisances, goal)
-        after = None if weights is None else standardized_differences(data.observations, *arms, weights)
-        before = standardized_differences(data.observations, *arms)
-        return replace(estimate, diagnostics=estimate.diagnostics.updated(smd_before=before, smd_after=after))
-
     def _value(self, goal: PolicyValue) -> Estimate:
         estimate = self.estimator.policy_value(self.nuisances, goal)
         if not np.isfinite(estimate.value):
@@ -190,7 +184,7 @@ class FittedEstimator:
                 f"q: the value of {self.estimator} is {estimate.value}: what it learned grows from step to step beyond the "
                 "largest float. Shorten the horizon, or use a model that averages outcomes (TabularQ, trees)."
             )
-        return estimate
+        return judged_value(estimate, self.estimator, self.nuisances, goal, isinstance(self.estimator, IgnoresPolicy))
 
 
 def check_folds(folds: Any) -> None:

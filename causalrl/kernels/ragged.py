@@ -99,6 +99,26 @@ def last_agreement(log_weights: Floats, offsets: Ints) -> int:
 
 
 @compiled
+def agreement_by_time(taken: Floats, offsets: Ints) -> tuple[Ints, Ints]:
+    """(T,) trajectories under way at each step, and those of them whose decisions so far all have positive probability.
+
+    Args:
+        taken: (N,) the target's probability of each logged action.
+    """
+    length = 0
+    for i in range(len(offsets) - 1):
+        length = max(length, offsets[i + 1] - offsets[i])
+    under_way, agreeing = np.zeros(length, np.int64), np.zeros(length, np.int64)
+    for i in range(len(offsets) - 1):
+        agrees = True
+        for t in range(offsets[i + 1] - offsets[i]):
+            agrees = agrees and taken[offsets[i] + t] > 0
+            under_way[t] += 1
+            agreeing[t] += agrees
+    return under_way, agreeing
+
+
+@compiled
 def add_moments(
     log_weights: Floats, terms: Floats, first: int, last: int, log_scale: Floats, multiplicity: float, out: Floats
 ) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from causalrl.checks import Bools, Floats, Ints
 from causalrl.data import Steps
+from causalrl.diagnostics.calibration import recalibration_slope
 from causalrl.diagnostics.record import Note
 from causalrl.nuisances.behavior import BehaviorFit, BehaviorModel, CompiledPropensities, LoggedFit, PropensityRefit
 from causalrl.nuisances.features import blocks
@@ -108,6 +109,13 @@ class FittedBehavior:
     def complete(self) -> bool:
         """Whether the probability of every action, not only of the logged one, is there."""
         return all(not isinstance(fit, LoggedFit) or fit.exact for fit in self.fits)
+
+    @cached_property
+    def calibration(self) -> float | None:
+        """Slope of the recalibration of cross-fitted propensities; None for known ones, and for those of their own data."""
+        if self.model.known or len(self.fits) == 1:
+            return None
+        return recalibration_slope(self.probabilities, self.logged)
 
     def unsupported_mass(self, target: Target) -> float | None:
         """Share of the target's probability on actions that the behaviour never takes; None where that is not known."""
