@@ -328,7 +328,9 @@ def test_several_arms() -> None:
         assert found.frame["low"][1] < found.frame["low"][0] < found.frame["high"][1]
         assert any("3 arms" in text for text in found.findings)
         part = crl.sensitivity_analysis(estimator, data, crl.ATT(2, 1), crl.MarginalModel([1, 1.5]))
-        assert part.frame["high"][0] == pytest.approx(part.estimate.value, abs=1e-9)
+        interval = part.frame[["interval_low", "interval_high"]].iloc[0]
+        assert tuple(interval) == pytest.approx(tuple(part.estimate.interval()), abs=1e-9)
+        assert part.frame["low"][1] < part.estimate.value < part.frame["high"][1]
 
 
 def test_clusters_are_the_units_of_the_interval(study: crl.Trajectories) -> None:

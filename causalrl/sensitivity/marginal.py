@@ -2,7 +2,7 @@
 
 Sources: Tan, A distributional approach for causal inference using propensity scores, JASA 101:1619, 2006; Dorn & Guo, Sharp
 sensitivity analysis for inverse propensity weighting via quantile balancing, JASA 118:2645, 2023; Dorn, Guo & Kallus,
-Doubly-valid/doubly-sharp sensitivity analysis for causal inference with unmeasured confounding, JASA, 2024.
+Doubly-valid/doubly-sharp sensitivity analysis for causal inference with unmeasured confounding, JASA, 2024 (arXiv:2112.11449).
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Bounds(Protocol):
 
 def _bounds(estimator: Bounded, nuisances: Nuisances, goal: Estimand, quantile: Any) -> Bounds:
     if isinstance(goal, ATT | ATC):
-        return OneArmBounds(estimator, nuisances.pair(goal.treated, goal.control), goal, quantile)
+        return OneArmBounds(estimator, nuisances, goal, quantile)
     values = _policy_values(goal)
     repeats = estimator.repeats if isinstance(estimator, DR) else 1
     make = partial(_policy_bounds, estimator, values, quantile)

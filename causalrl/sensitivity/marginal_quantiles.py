@@ -5,10 +5,10 @@ largest and the smallest mean of an outcome whose law the confounder may tilt by
 
     h = q + gamma (Y - q)_+ - (q - Y)_+ / gamma     and     h = q + (Y - q)_+ / gamma - gamma (q - Y)_+
 
-(Dorn & Guo 2023, JASA 118:2645, proposition 2; Dorn, Guo & Kallus 2024, JASA, equation 6). With another q the mean of h lies
+(Dorn & Guo 2023, JASA 118:2645; Dorn, Guo & Kallus 2024, JASA). With another q the mean of h lies
 further out, so that the bound stays valid. q is a quantile regression, within each arm, on 1 and the covariates, or on 1 and what
 another learner says, with the weights (1 - e) / e that the bound itself puts on a unit: the worst weights then balance these
-columns (Dorn & Guo, section 4), and to first order the bound does not depend on its coefficients.
+columns (quantile balancing), and to first order the bound does not depend on its coefficients.
 """
 
 from __future__ import annotations

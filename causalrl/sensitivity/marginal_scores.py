@@ -8,7 +8,7 @@ outcome under A nobody saw:
     doubly robust:  sum_a d_a (1(A = a) Y + 1(A != a) rho_a) + d_A (1 - e) / e (h - rho_A), rho_a = E[h | X, A = a]
                     = sum_a d_a rho_a + w (h - rho_A) + d_A (Y - h)
 
-(Dorn & Guo 2023, JASA 118:2645, section 4; Dorn, Guo & Kallus 2024, JASA, equation 9, for d = 1(a = 1)). At gamma = 1, h = Y and
+(Dorn & Guo 2023, JASA 118:2645; Dorn, Guo & Kallus 2024, JASA; both for d = 1(a = 1)). At gamma = 1, h = Y and
 both are the estimator's own score.
 """
 
@@ -28,7 +28,7 @@ from causalrl.diagnostics.record import Note
 from causalrl.errors import CausalRLWarning, EstimatedBehaviorWarning
 from causalrl.estimands import ATC, ATT
 from causalrl.estimators.augmented import arm_values, with_correction
-from causalrl.estimators.base import Score
+from causalrl.estimators.base import FittedEstimator, Score
 from causalrl.estimators.doubly_robust import DR
 from causalrl.estimators.repeats import median_score
 from causalrl.estimators.weighting import WeightingEstimator
@@ -200,7 +200,7 @@ class OneArmBounds:
     """Bounds of the effect on the treated or on the controls: the estimator itself, with tail outcomes in the other arm.
 
     Attributes:
-        nuisances: of the two arms, coded 1 and 0.
+        estimator: the recipe. nuisances: of single decisions. goal: the effect. regressor, notes: see `PolicyBounds`.
     """
 
     estimator: Bounded
@@ -209,17 +209,6 @@ class OneArmBounds:
     regressor: Any
     notes: list[Note] = field(default_factory=list)
 
-    @cached_property
-    def _unseen(self) -> Bools:
-        """(n,) the arm whose outcomes stand for those that the population would have had."""
-        return np.asarray(self.nuisances.data.actions == int(isinstance(self.goal, ATC)))
-
-    @cached_property
-    def _tails(self) -> TailOutcomes:
-        logged = self.nuisances.behavior(self.estimator.behavior, self.estimator.folds, None).logged
-        costs = np.where(self._unseen, (1 - logged) / logged, 0.0)
-        return TailOutcomes(self.nuisances, costs, self.regressor, self.estimator.folds, self.notes)
-
     def at(self, gamma: float) -> tuple[Evidence, Evidence]:
         """Of the lower and of the upper bound."""
         low, high = self._tails.at(gamma)
@@ -227,8 +216,25 @@ class OneArmBounds:
             low, high = high, low
         return self._evidence(low), self._evidence(high)
 
+    @cached_property
+    def _unseen(self) -> Bools:
+        """(m,) of the two arms, the one whose outcomes stand for those that the population would have had."""
+        return np.asarray(self._pair.data.actions == int(isinstance(self.goal, ATC)))
+
+    @cached_property
+    def _pair(self) -> Nuisances:
+        return self.nuisances.pair(self.goal.treated, self.goal.control)
+
+    @cached_property
+    def _tails(self) -> TailOutcomes:
+        logged = self._pair.behavior(self.estimator.behavior, self.estimator.folds, None).logged
+        costs = np.where(self._unseen, (1 - logged) / logged, 0.0)
+        return TailOutcomes(self._pair, costs, self.regressor, self.estimator.folds, self.notes)
+
     def _evidence(self, tail: Floats) -> Evidence:
-        outcomes = np.where(self._unseen, tail, self.nuisances.data.rewards)
+        outcomes = self.nuisances.data.rewards.copy()
+        both = np.isin(self.nuisances.data.actions, (self.goal.treated, self.goal.control))
+        outcomes[both] = np.where(self._unseen, tail, outcomes[both])
         with warnings.catch_warnings():  # those of the estimate, once more
             warnings.simplefilter("ignore", CausalRLWarning)
-            return self.estimator.average_effect(with_outcomes(self.nuisances, outcomes), self.goal).evidence
+            return FittedEstimator(self.estimator, with_outcomes(self.nuisances, outcomes)).estimate(self.goal).evidence
