@@ -1,4 +1,4 @@
-"""The checks made once, at the door: each returns a clean array or raises an error that names field, row and mend."""
+"""The checks of numbers and arrays: each returns a clean one or raises an error that names field, row and mend."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ PROBABILITY_TOLERANCE = 1e-6
 """How far a row of probabilities may be from summing to 1 (single-precision classifiers reach about 1e-7)."""
 LARGEST = 1e120
 """The largest entry of rewards and observations: sums of many, and their squares, are then still numbers."""
-_MOST_CODES = 10_000_000
 _MOST_COLUMNS = 10_000
 
 
@@ -144,27 +143,6 @@ def check_probability_rows(field: str, rows: NDArray[np.float64], error: type[Ca
         raise error(f"{field}: row {row} sums to {total[row]:.9g}, not 1. Divide each row by its sum if that is meant.")
 
 
-def offsets_of(offsets: ArrayLike) -> Ints:
-    values = array_of("offsets", offsets)
-    if values.ndim != 1 or len(values) < 2:
-        raise DataError("offsets: the data are empty; offsets are (n + 1,) with n >= 1 trajectories, starting at 0.")
-    if values.dtype.kind not in "iu" or values[0] != 0:
-        raise DataError(f"offsets: must be integers starting at 0, got {values.dtype} starting at {values[0]}.")
-    lengths = np.diff(values.astype(np.int64))
-    if (lengths < 1).any():
-        i = int(np.flatnonzero(lengths < 1)[0])
-        raise DataError(f"offsets: trajectory {i} has {lengths[i]} steps; drop empty trajectories, and let offsets increase.")
-    return values.astype(np.int64)
-
-
-def vector(field: str, values: ArrayLike, length: int) -> Floats:
-    array = numeric(field, values)
-    if array.shape != (length,):
-        raise DataError(f"{field}: shape {array.shape}, but offsets end at {length}; pass one {field.rstrip('s')} a step.")
-    check_size(field, array)
-    return array
-
-
 def numeric(field: str, values: Any) -> Floats:
     given = array_of(field, values)
     if given.dtype.kind in "UST":
@@ -207,111 +185,6 @@ def codes_below(field: str, values: ArrayLike, length: int, count: int) -> Ints:
         row = first_bad(outside)
         raise DataError(f"{field}: row {row} is {codes[row]}, outside [0, {count}). Recode it from 0, or raise the count.")
     return codes
-
-
-def observation_arrays(
-    observations: ArrayLike, final: ArrayLike | None, steps: int, n: int
-) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    array = array_of("observations", observations)
-    if len(array) != steps or array.ndim not in (1, 2):
-        raise DataError(
-            f"observations: shape {array.shape}, but offsets end at {steps}; pass ({steps}, d), or ({steps},) states."
-        )
-    if array.ndim == 1:
-        if array.dtype.kind not in "iu":
-            raise DataError("observations: one dimension means integer states; pass a (N, 1) array for one float column.")
-        states = array.astype(np.int64)
-        if final is None:
-            return states, None
-        ends = integers("final_observations", final)
-        if ends.shape != (n,):
-            raise DataError(f"final_observations: shape {ends.shape}, expected ({n},), one state a trajectory.")
-        return states, ends
-    vectors = matrix("observations", array)
-    if final is None:
-        return vectors, None
-    after = numeric("final_observations", final)
-    if after.shape != (n, vectors.shape[1]):
-        raise DataError(f"final_observations: shape {after.shape}, expected ({n}, {vectors.shape[1]}), one row a trajectory.")
-    return vectors, after
-
-
-def usable_rows(observations: NDArray[Any]) -> Bools:
-    """Rows that are vectors within `LARGEST`, or states from 0."""
-    usable: Bools = observations >= 0 if observations.ndim == 1 else (np.abs(observations) <= LARGEST).all(axis=1)
-    return usable
-
-
-def count_states(observed: NDArray[Any], final: NDArray[Any] | None, n_states: int | None, features: Floats | None) -> int:
-    if observed.ndim == 2:
-        return 0
-    seen = observed if final is None else np.concatenate([observed, final])
-    given = None if n_states is None else whole_number("n_states", n_states, 1)
-    count = given if given is not None else len(features) if features is not None else int(seen.max()) + 1
-    if count > _MOST_CODES:
-        raise DataError(f"observations: states up to {count - 1} would need tables of that size; recode the states from 0.")
-    codes_below("observations", observed, len(observed), count)
-    if final is not None:
-        codes_below("final_observations", final, len(final), count)
-    if features is not None and len(features) != count:
-        raise DataError(f"state_features: {len(features)} rows for {count} states; pass one row a state.")
-    return count
-
-
-def action_array(actions: ArrayLike, n_actions: int | None, steps: int) -> tuple[NDArray[Any], int]:
-    array = array_of("actions", actions)
-    if len(array) != steps:
-        raise DataError(f"actions: {len(array)} rows, but offsets end at {steps}; pass one action a step.")
-    if array.ndim == 2:
-        return matrix("actions", array), 0
-    codes = integers("actions", array)
-    count = int(codes.max()) + 1 if n_actions is None else whole_number("n_actions", n_actions, 1)
-    if count > _MOST_CODES:
-        raise DataError(f"actions: actions up to {count - 1} would need tables of that size; recode the actions from 0.")
-    return codes_below("actions", codes, steps, count), count
-
-
-def behavior_rows(probabilities: ArrayLike | None, actions: NDArray[Any], n_actions: int) -> Floats | None:
-    if probabilities is None:
-        return None
-    field = "behavior_probabilities"
-    array = numeric(field, probabilities)
-    if array.shape not in ((len(actions),), (len(actions), n_actions)):
-        raise DataError(f"{field}: shape {array.shape}, expected ({len(actions)},) or ({len(actions)}, {n_actions}).")
-    if array.ndim == 2:
-        check_probability_rows(field, array)
-    else:
-        check_probabilities(field, array)
-    logged = array if array.ndim == 1 else array[np.arange(len(actions)), actions]
-    if (logged <= 0).any():
-        row = first_bad(logged <= 0)
-        raise DataError(
-            f"{field}: row {row} gives the logged action {actions[row]} probability 0, yet it was taken. "
-            "Correct the probabilities, or leave them out and let behavior=Counts() or Logit() estimate them."
-        )
-    return array
-
-
-def cluster_codes(clusters: ArrayLike | None, n: int) -> Ints:
-    if clusters is None:
-        return np.arange(n)
-    labels = array_of("clusters", clusters)
-    if labels.shape != (n,):
-        raise DataError(f"clusters: shape {labels.shape}, expected ({n},), one label a trajectory.")
-    missing = np.array([label is None or label != label for label in labels.tolist()])
-    if missing.any():
-        raise DataError(f"clusters: row {first_bad(missing)} has no label; give it a cluster of its own, or leave it out.")
-    try:
-        return np.unique(label_array(labels), return_inverse=True)[1].astype(np.int64)
-    except TypeError as error:
-        raise DataError(f"clusters: the labels cannot be sorted ({error}); pass numbers, or text.") from error
-
-
-def label_array(labels: ArrayLike) -> NDArray[Any]:
-    """A copy of labels; text is fixed-width text whatever container it came in."""
-    array = np.array(labels)
-    text = array.dtype.kind == "T" or (array.dtype == object and all(isinstance(label, str) for label in array.flat))
-    return array.astype(str) if text else array
 
 
 def one_hot(states: Ints, n_states: int) -> Floats:

@@ -11,27 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalrl.checks import (
-    Floats,
-    Ints,
-    action_array,
-    array_of,
-    behavior_rows,
-    check_probabilities,
-    check_size,
-    cluster_codes,
-    codes_below,
-    count_states,
-    label_array,
-    matrix,
-    observation_arrays,
-    offsets_of,
-    one_hot,
-    usable_rows,
-    vector,
-    whole_number,
-)
+from causalrl.checks import Floats, Ints, array_of, one_hot, whole_number
 from causalrl.errors import DataError
+from causalrl.fields import clean_fields, cluster_codes
 from causalrl.steps import End, Steps
 
 __all__ = ["End", "Steps", "Trajectories"]
@@ -100,43 +82,22 @@ class Trajectories:
         Raises:
             DataError: naming the field, the first offending row and what to do.
         """
-        offset = offsets_of(offsets)
-        n, steps = len(offset) - 1, int(offset[-1])
-        observed, final = observation_arrays(observations, final_observations, steps, n)
-        features = None if state_features is None else matrix("state_features", state_features)
-        if features is not None and observed.ndim == 2:
-            raise DataError("state_features: the observations are vectors, which regressors see as they are; leave them out.")
-        kind = np.zeros(n, np.int64) if end is None else codes_below("end", End.codes("end", end), n, len(End))
-        if final is not None:
-            final[(kind == End.TERMINATED) & ~usable_rows(final)] = 0  # ignored, whatever stands there
-            check_size("final_observations", final)
-        states = count_states(observed, final, n_states, features)
-        logged = None if behavior_probabilities is None else array_of("behavior_probabilities", behavior_probabilities)
-        if n_actions is None and logged is not None and logged.ndim == 2:
-            n_actions = logged.shape[1]
-        action, action_count = action_array(actions, n_actions, steps)
-        reward = vector("rewards", rewards, steps)
-        width = 0 if observed.ndim == 1 else observed.shape[1]
-        names = tuple(f"x{j}" for j in range(width)) if feature_names is None else tuple(map(str, feature_names))
-        if len(names) != width:
-            raise DataError(f"feature_names: {len(names)} names for {width} observation columns; pass one name a column.")
-        labels = np.arange(n) if ids is None else label_array(ids)
-        if labels.shape != (n,):
-            raise DataError(f"ids: shape {labels.shape}, expected ({n},), one label a trajectory.")
         return cls(
-            observed,
-            action,
-            reward,
-            offset,
-            kind,
-            action_count,
-            states,
-            behavior_rows(logged, action, action_count),
-            final,
-            features,
-            labels,
-            cluster_codes(clusters, n),
-            names,
+            **clean_fields(
+                observations,
+                actions,
+                rewards,
+                offsets,
+                end,
+                behavior_probabilities,
+                final_observations,
+                n_actions,
+                n_states,
+                state_features,
+                ids,
+                clusters,
+                feature_names,
+            )
         )
 
     @classmethod
@@ -169,30 +130,9 @@ class Trajectories:
             >>> crl.OnPolicyMean().estimate(study, crl.Uniform(2)).value
             2.0
         """
-        from causalrl.adapters.cross_sections import check_arms, check_covariates
+        from causalrl.adapters.cross_sections import read_cross_section
 
-        if feature_names is None and hasattr(X, "columns"):
-            feature_names = [str(name) for name in X.columns]
-        arms, columns = array_of("treatment", treatment), array_of("X", X)
-        n = len(arms)
-        for field, given in (("X", columns), ("outcome", outcome), ("propensity", propensity)):
-            if given is not None and len(array_of(field, given)) != n:
-                raise DataError(f"{field}: {len(given)} rows, but treatment has {n}; pass one row a unit.")  # type: ignore[arg-type]
-        check_arms(arms)
-        check_covariates(columns, feature_names)
-        probabilities = None if propensity is None else np.asarray(propensity, float)
-        if probabilities is not None and probabilities.ndim == 1:
-            check_probabilities("propensity", probabilities)
-            probabilities = np.column_stack([1 - probabilities, probabilities])
-        return cls.from_arrays(
-            columns,
-            arms,
-            outcome,
-            np.arange(n + 1),
-            behavior_probabilities=probabilities,
-            clusters=clusters,
-            feature_names=feature_names,
-        )
+        return cls.from_arrays(**read_cross_section(X, treatment, outcome, propensity, clusters, feature_names))
 
     @classmethod
     def from_frame(

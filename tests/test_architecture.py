@@ -25,6 +25,7 @@ ORDER = (
     ("checks",),
     ("kernels",),
     ("steps",),
+    ("fields",),
     ("data",),
     ("policies",),
     ("derived_policies",),

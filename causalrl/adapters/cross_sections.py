@@ -1,4 +1,4 @@
-"""Checks of cross-sectional tables, where a person's own coding of arms and covariates arrives."""
+"""Cross-sectional tables to the arrays of `Trajectories`, with checks of a person's own coding of arms and covariates."""
 
 from __future__ import annotations
 
@@ -6,10 +6,43 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from causalrl.checks import first_bad
+from causalrl.checks import array_of, check_probabilities, first_bad
 from causalrl.errors import DataError
+
+
+def read_cross_section(
+    X: ArrayLike,
+    treatment: ArrayLike,
+    outcome: ArrayLike,
+    propensity: ArrayLike | None,
+    clusters: ArrayLike | None,
+    feature_names: Sequence[str] | None,
+) -> dict[str, Any]:
+    """Arguments of `Trajectories.from_arrays` from a table with one row a unit."""
+    if feature_names is None and hasattr(X, "columns"):
+        feature_names = [str(name) for name in X.columns]
+    arms, columns = array_of("treatment", treatment), array_of("X", X)
+    n = len(arms)
+    for field, given in (("X", columns), ("outcome", outcome), ("propensity", propensity)):
+        if given is not None and len(array_of(field, given)) != n:
+            raise DataError(f"{field}: {len(given)} rows, but treatment has {n}; pass one row a unit.")  # type: ignore[arg-type]
+    check_arms(arms)
+    check_covariates(columns, feature_names)
+    probabilities = None if propensity is None else np.asarray(propensity, float)
+    if probabilities is not None and probabilities.ndim == 1:
+        check_probabilities("propensity", probabilities)
+        probabilities = np.column_stack([1 - probabilities, probabilities])
+    return {
+        "observations": columns,
+        "actions": arms,
+        "rewards": outcome,
+        "offsets": np.arange(n + 1),
+        "behavior_probabilities": probabilities,
+        "clusters": clusters,
+        "feature_names": feature_names,
+    }
 
 
 def check_covariates(array: NDArray[Any], names: Sequence[str] | None) -> None:
