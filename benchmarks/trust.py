@@ -19,6 +19,7 @@ import pandas as pd
 
 import causalrl as crl
 from benchmarks.provenance import provenance
+from benchmarks.trust_page import page
 from causalrl.diagnostics.record import VERDICTS
 from causalrl.estimands import Estimand
 from causalrl.estimators.base import FittedEstimator
@@ -99,11 +100,8 @@ class Cell:
         return crl.Always(0) if self.target == "never" else SepsisSimulator().physician(epsilon=float(self.target))
 
 
-CELLS = (
-    *(Cell("sepsis", f"{behavior:.2f}", target) for behavior in BEHAVIORS for target in TARGETS if target != f"{behavior:.2f}"),
-    Cell(*POINT),
-    Cell(*STEEP),
-)
+_GRID = [("sepsis", f"{behavior:.2f}", target) for behavior in BEHAVIORS for target in TARGETS if target != f"{behavior:.2f}"]
+CELLS = tuple(Cell(*key) for key in dict.fromkeys([BAD, GOOD, POINT, STEEP, *_GRID]))
 
 
 def steep(n: int, seed: int) -> crl.Trajectories:
@@ -156,10 +154,13 @@ def score(part: pd.DataFrame, truth: float) -> dict[str, float]:
     }
 
 
+def committed() -> pd.DataFrame:
+    """The rows as written."""
+    return pd.read_csv(RESULTS, dtype={"behavior": str, "target": str}).fillna({"behavior": "", "target": ""})
+
+
 def main(page_only: bool = False) -> None:
     """Measure every cell and write the rows, and the page from them."""
-    from benchmarks.trust_page import page
-
     if not page_only:
         made_by = {key: provenance(SEED)[key] for key in ("seed", "commit")}
         tables = []
@@ -169,7 +170,7 @@ def main(page_only: bool = False) -> None:
         order = ["problem", "behavior", "target"]
         rows = pd.concat(tables, ignore_index=True)
         rows[order + [name for name in rows if name not in order]].to_csv(RESULTS, index=False, float_format="%.5g")
-    PAGE.write_text(page(pd.read_csv(RESULTS, dtype={"behavior": str}, keep_default_na=True)), encoding="utf-8")
+    PAGE.write_text(page(committed()), encoding="utf-8")
 
 
 if __name__ == "__main__":
