@@ -6,11 +6,11 @@ PY := $(VENV)/bin/python
 BENCHMARK_READY := $(VENV)/.stamp-benchmark
 DEV_READY := $(VENV)/.stamp-dev
 PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt
-SINGLE_THREADED := test fast warm
+SINGLE_THREADED := test fast warm figures
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help benchmark test fast check speed warm clean
+.PHONY: help benchmark figures test fast check speed warm clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -20,6 +20,9 @@ benchmark: $(BENCHMARK_READY) ## run every benchmark suite
 
 speed: $(BENCHMARK_READY) ## time the estimators
 	$(PY) -m benchmarks.speed
+
+figures: $(DEV_READY) ## draw the paper figures and check them; FAST=1 for fewer replications
+	$(PY) -m paper_figures $(if $(FAST),--fast)
 
 test: warm ## all tests, the slow statistical lane included
 	$(PY) -m pytest -n 2

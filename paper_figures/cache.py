@@ -1,7 +1,7 @@
 """Replications on disk, keyed by the code that makes them and its settings: a change of style redraws without recomputing.
 
-The key hashes the sources of `causalrl` (without `report/`) and `simulators`, and of every function of `paper_figures` and
-`benchmarks` that the replicating function can reach.
+The key hashes the sources of `causalrl` (without `report/`) and `simulators`, of the functions of the paper's module that the
+replicating function reaches, and of every module of `benchmarks` or of this folder that it names.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import pandas as pd
@@ -38,40 +38,46 @@ def package_hash() -> str:
 
 def job_key(job: Job) -> str:
     """Of what one row depends on; the number of replications is no part, so that more can be added."""
-    sources = sorted(inspect.getsource(item) for item in reached(job.run))
-    text = json.dumps([package_hash(), sources, _plain(job.run), dict(job.settings)], sort_keys=True, default=repr)
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+    parts = [package_hash(), sorted(sources(job.run)), _constants(job.run), dict(job.settings)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=repr).encode()).hexdigest()[:20]
 
 
-def reached(function: Callable[..., Any]) -> set[Any]:
-    """The function and all functions and classes of ours that its code names, directly or through each other."""
-    found: set[Any] = set()
-    waiting: list[Any] = [function]
+def sources(function: Callable[..., Any]) -> set[str]:
+    """Of the function, of what it names in its own module, and whole modules of other modules of ours that it names."""
+    home, found, waiting = inspect.getmodule(function), set[str](), [function]
     while waiting:
         item = waiting.pop()
-        if item in found or getattr(item, "__module__", "").split(".")[0] not in _OURS:
+        text = inspect.getsource(item)
+        if text in found:
             continue
-        found.add(item)
+        found.add(text)
+        if inspect.ismodule(item) or inspect.getmodule(item) is not home:
+            continue
         for code, names in _codes(item):
-            waiting += [
-                names[name] for name in _named(code) if inspect.isroutine(names.get(name)) or inspect.isclass(names.get(name))
-            ]
+            waiting += [_whole(names[name], home) for name in _named(code) if _ours(names.get(name))]
     return found
 
 
-def _plain(function: Callable[..., Any]) -> list[str]:
-    """The constants of its module, which a replication may read."""
-    names = inspect.getmodule(function).__dict__
-    return sorted(
-        f"{name} = {value!r}" for name, value in names.items() if name.isupper() and isinstance(value, int | float | str | tuple)
-    )
+def _ours(item: Any) -> bool:
+    name = getattr(item, "__name__" if inspect.ismodule(item) else "__module__", None) or ""
+    return name.split(".")[0] in _OURS and (inspect.ismodule(item) or inspect.isroutine(item) or inspect.isclass(item))
+
+
+def _whole(item: Any, home: ModuleType | None) -> Any:
+    """A function of the paper's own module, or else the module that something comes from."""
+    return item if inspect.ismodule(item) or inspect.getmodule(item) is home else inspect.getmodule(item)
+
+
+def _constants(function: Callable[..., Any]) -> list[str]:
+    """Plain constants of its module, which a replication may read."""
+    names = vars(inspect.getmodule(function))
+    plain = {name: value for name, value in names.items() if name.isupper() and isinstance(value, int | float | str | tuple)}
+    return sorted(f"{name} = {value!r}" for name, value in plain.items())
 
 
 def _codes(item: Any) -> Iterator[tuple[CodeType, dict[str, Any]]]:
-    functions = (
-        [item] if isinstance(item, FunctionType) else [part for part in vars(item).values() if isinstance(part, FunctionType)]
-    )
-    for function in functions:
+    parts = [item] if isinstance(item, FunctionType) else vars(item).values()
+    for function in (part for part in parts if isinstance(part, FunctionType)):
         yield function.__code__, function.__globals__
 
 

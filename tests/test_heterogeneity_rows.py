@@ -16,7 +16,8 @@ from benchmarks.smoothers import BoostedTrees, GaussianRidge, PSpline
 ROWS = pd.read_csv(study.RESULTS)
 NIE_WAGER, KENNEDY = (ROWS[ROWS["study"] == name] for name in ("Nie-Wager", "Kennedy"))
 UNMATCHED = (KENNEDY["n"] == 500) & (KENNEDY["learner"] == "X")
-"""The reference's .0236 to .0254 is not reproduced: .010 here, and .010 to .014 with a largest penalty from 10 to 10^8."""
+"""The reference's .0236 to .0254 is not reproduced: .010 here. It depends on how smooth the spline may become: .031 with a largest
+penalty of 10^0.25 (one sample in a hundred has 1.5), .0145 with 10^0.5, .0125 with 10 (docs/benchmarks.md)."""
 
 
 def near(rows: pd.DataFrame, published: float = np.inf) -> pd.Series:
@@ -132,11 +133,14 @@ def test_p_spline_has_lines_at_no_cost_and_smooths() -> None:
     assert np.mean((PSpline().fit(x, noisy).predict(x) - np.sin(4 * x[:, 0])) ** 2) < 0.02
 
 
-def test_boosted_trees_choose_few_trees_for_noise() -> None:
+def test_boosted_trees_find_a_level_and_a_step() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 3))
-    assert BoostedTrees(random_state=0).fit(x, rng.normal(size=200)).chosen_[1] < 20
-    assert BoostedTrees(random_state=0).fit(x, np.sign(x[:, 0])).chosen_[1] > 20
+    noise = BoostedTrees(random_state=0).fit(x, 3 + rng.normal(size=200)).predict(x)
+    assert abs(noise.mean() - 3) < 0.2
+    assert noise.std() < 0.4
+    step = BoostedTrees(random_state=0).fit(x, np.sign(x[:, 0])).predict(x)
+    assert np.mean(np.sign(step) == np.sign(x[:, 0])) > 0.97
 
 
 # ------------------------------------------------------------------------------------------------------ the same, again
