@@ -259,8 +259,8 @@ if TYPE_CHECKING:
     from causalrl.sensitivity.policies import NaiveModel as NaiveModel
     from causalrl.sensitivity.policies import NamkoongModel as NamkoongModel
     from causalrl.sensitivity.rosenbaum import RosenbaumBounds as RosenbaumBounds
-    from causalrl.sensitivity.rosenbaum import SignTest as SignTest
     from causalrl.sensitivity.rosenbaum import SignedRank as SignedRank
+    from causalrl.sensitivity.rosenbaum import SignTest as SignTest
 
 
 def __getattr__(name: str) -> Any:

@@ -371,6 +371,33 @@ def test_learned_nuisances_against_a_naive_computation(kind: str) -> None:
     assert (row["interval_low"], row["interval_high"]) == pytest.approx((low - half[0], high + half[1]), rel=1e-3)
 
 
+def test_each_bound_has_its_own_standard_error() -> None:
+    """Against the derivative of either bound in the weight of each unit, by differences, with the nuisances held."""
+    data = cross_section(n=200, seed=6)
+    e = Nuisances(data).behavior(crl.Logit(), None, None).treated
+    plr = crl.PLR(LinearRegression(), crl.KnownPropensity(lambda x, t: np.column_stack([1 - e, e])))
+    treatment = data.actions - e
+    outcome = data.rewards - Nuisances(data).outcome_mean(LinearRegression(), None).values
+    size = Strength(0.3, 0.3).size
+
+    def bounds(weights: np.ndarray) -> np.ndarray:
+        squares = np.average(treatment**2, weights=weights)
+        effect = np.average(treatment * outcome, weights=weights) / squares
+        bias = size * np.sqrt(np.average((outcome - effect * treatment) ** 2, weights=weights) / squares)
+        return np.array([effect - bias, effect + bias])
+
+    step, n = 1e-4, data.n
+    influence = np.array([n * (bounds(1 + step * unit) - bounds(1 - step * unit)) / (2 * step) for unit in np.eye(n)])
+    low, high = bounds(np.ones(n))
+    from scipy.stats import t
+
+    half = t.ppf(0.975, n - 1) * influence.std(axis=0, ddof=1) / np.sqrt(n)
+    assert abs(half[1] / half[0] - 1) > 0.02  # so that they cannot be mistaken for each other
+    row = analysed(crl.OmittedVariable(strengths=[(0.3, 0.3)]), data, plr).frame.iloc[-1]
+    assert (row["low"], row["high"]) == pytest.approx((low, high))
+    assert (row["interval_low"], row["interval_high"]) == pytest.approx((low - half[0], high + half[1]), rel=1e-5)
+
+
 @pytest.mark.parametrize("estimator", [AIPW, crl.PLR(LinearRegression(), crl.Logit())])
 def test_learned_robustness_values_reach_the_null(nhefs: crl.Trajectories, estimator: Any) -> None:
     frame = analysed(crl.OmittedVariable(null=1.0, level=0.9), nhefs, estimator).frame.set_index("scenario")
