@@ -46,7 +46,7 @@ FREE = ("adapters", "datasets")  # anywhere right of data; nothing imports them 
 SIMULATORS_MAY_IMPORT = {"errors", "checks", "kernels", "data", "steps", "policies"}
 LAZY = {  # imported where they are used
     *("sklearn", "statsmodels", "patsy", "pandas", "polars", "pyarrow", "typer", "rich", "gymnasium", "matplotlib"),
-    *("econml", "dowhy", "d3rlpy", "torch", "causaldata", "icu_sepsis", "joblib", "minari", "structlog"),
+    *("econml", "dowhy", "networkx", "pydot", "d3rlpy", "torch", "causaldata", "icu_sepsis", "joblib", "minari", "structlog"),
 }
 ENVIRONMENTS = ROOT / "simulators" / "environments.py"
 HEAVY = ("torch", "econml", "dowhy", "matplotlib", "statsmodels", "sklearn", "pandas")
