@@ -1,0 +1,74 @@
+"""Tasks of `benchmarks.speed` about trust: the curve of bounds of a policy value under unobserved confounding."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+import causalrl as crl
+from benchmarks.timing import Task, agree, within
+from causalrl.kernels.resampling import count_block
+from simulators import NamkoongSepsis
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+N, HORIZON, DISCOUNT, GAMMAS, B = 10_000, 5, 0.99, tuple(np.linspace(1.0, 6.5, 12)), 50
+
+
+class NumPyBounds:
+    """The bounds of Namkoong et al. on padded arrays (n, H), propensities by counts at each time; one resample at a time."""
+
+    def __init__(self, data: crl.Trajectories, target: crl.TabularPolicy) -> None:
+        steps, self.n_actions = data.steps(HORIZON), data.n_actions
+        self.row, self.time = steps.trajectory, steps.time
+        self.context = steps.time * data.n_states + steps.observations
+        self.cell = self.context * self.n_actions + steps.actions
+        self.taken = target.table[steps.time, steps.observations, steps.actions]
+        self.returns = np.bincount(self.row, DISCOUNT**steps.time * steps.rewards)
+        self.first = steps.first
+
+    def curve(self, counts: Floats) -> Floats:
+        """(2, K) bounds under trajectory counts (n,)."""
+        drawn = counts[self.row]
+        actions, contexts = np.bincount(self.cell, drawn), np.bincount(self.context, drawn)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            b = np.where(drawn > 0, actions[self.cell] / contexts[self.context], 1.0)
+        ratios = np.ones((len(counts), HORIZON))
+        ratios[self.row, self.time] = self.taken / b
+        y, b0, e0 = ratios[:, 1:].prod(axis=1) * self.returns, b[self.first], self.taken[self.first]
+        _, group = np.unique(self.cell[self.first], return_inverse=True)
+        weight, sure = counts * e0 * (1 - b0) / b0, counts @ (e0 * y)
+        bounds = [[sure + moved(y, weight, group, ratio) for ratio in (gamma, 1 / gamma)] for gamma in GAMMAS]
+        return np.array(bounds).T / counts.sum()
+
+
+def moved(y: Floats, weight: Floats, group: Ints, ratio: float) -> float:
+    """Sum over groups of the weight times the expectile, by the reweighted mean as a fixed point."""
+    mass = np.bincount(group, weight)
+    live = mass > 0
+    value = np.divide(np.bincount(group, weight * y), mass, out=np.zeros(len(mass)), where=live)
+    for _ in range(100):
+        own = weight * np.where(y < value[group], ratio, 1.0)
+        total = np.bincount(group, own)
+        after = np.divide(np.bincount(group, own * y), total, out=np.zeros(len(mass)), where=live)
+        if np.abs(after - value).max() < 1e-12:
+            break
+        value = after
+    return float(mass @ value)
+
+
+def namkoong_task() -> Task:
+    """12 gammas with 50 bootstraps of 10,000 sepsis patients; the authors' code took 95 minutes."""
+    study = NamkoongSepsis.as_published()
+    data, target = study.sample(N, seed=0), study.with_antibiotics
+    goal, model = crl.PolicyValue(target, DISCOUNT, HORIZON), crl.NamkoongModel(GAMMAS, replicates=B)
+    recipe, bounds = crl.IS(behavior=crl.Counts(by_time=True)), NumPyBounds(data, target)
+
+    def package() -> crl.SensitivityAnalysis:
+        return crl.sensitivity_analysis(recipe, data, goal, model)
+
+    def reference() -> Floats:
+        return np.array([bounds.curve(counts) for counts in count_block(N, 0, 0, B)])
+
+    agree(package().frame[["low", "high"]].to_numpy().T, bounds.curve(np.ones(N)), 1e-9)
+    return Task(f"Namkoong bounds, {B} bootstraps", package, reference, float(B), "curves", within(10), quiet=4)
