@@ -81,7 +81,7 @@ def decision_value(
                 total += weights[j] * ratio * residual
                 mass += weights[j] * ratio
     n = weights.sum()
-    return start / n + total / (mass if normalized else n)
+    return float(start / n + total / (mass if normalized else n))
 
 
 @parallel
