@@ -16,30 +16,36 @@ e.diagnostics["verdict"]  # "reliable", "caution" or "do not use"
 e.diagnostics["reasons"]  # a tuple of sentences, empty where it is reliable
 ```
 
-`evaluate` has a column of verdicts, `e.summary()` shows verdict and reasons, and `crl.verdict_plot(evaluation)` draws them. A
+`evaluate` has a column of verdicts, `e.summary()` shows verdict and reasons, and `evaluation.verdict_plot()` draws them. A
 difference of two estimates has the worse of their verdicts and all of their reasons.
 
-A verdict says whether the data can tell what is asked. It does not see unobserved confounding (`sensitivity_analysis` does), and it
-does not see a wrong model where the data overlap.
+A verdict says whether the data can tell what is asked. It does not see unobserved confounding, for which there is
+`sensitivity_analysis`, and it does not see a wrong model where the data overlap.
 
 ## The reasons
 
-| figure | caution | do not use | what it means |
-|---|---|---|---|
-| `ess` | below 60 | below 30 | the weights are worth so few trajectories that a normal interval does not hold; below 120 trajectories the bounds are a half and a quarter of them |
-| `agreement` | below 60 | below 30 | so few trajectories still do what the target does at some step at which 30 or more are under way; an estimator without weights extrapolates from there on |
-| `largest_share` | 20% | 50% | one trajectory carries this share of the weight |
-| `largest_influence` | 50% | | one trajectory makes up this share of the estimate's variance: the estimate without it is 0.7 standard errors away (Gottesman et al. 2020) |
-| `tail_index` | 1 | | the Pareto index of the weights is so large that they have no mean |
-| `mean_weight` | 4 standard errors from 1 | | right propensities give a mean weight of 1: they are wrong, or the data do not show part of what the target does |
-| `unsupported_mass` | risk above 4 | risk above 20 | decisions that nobody logged: their expected number along a trajectory of the target, times the root of the effective sample size, and times 2 for weights or a model alone, 1 for both, 1/2 for marginal weights and a model |
-| unlogged decisions | | 0.25 a trajectory | the same number without regard to the sample size: no sample helps |
-| `lost_mass` | 4% | 30% | the target is in states whose marginal ratio the data do not tell |
-| `smd_after` | 0.1 | 0.25 | covariates still differ between the arms after weighting (Austin 2009; Stuart 2010) |
-| `smd_before` | 0.25 | | they differ, and only a regression makes up for it (Imbens & Rubin 2015) |
-| `calibration` | slope beyond 1.5 or 1/1.5 | | cross-fitted propensities are too extreme or too timid |
-| baseline | always | | `OnPolicyMean` does not look at the target |
-| units | below 30 | | too few independent units for a normal interval |
+Each rule compares a figure with one bound for `caution` and one for `do not use` (`causalrl.diagnostics.verdict.RULES`).
+
+- `ess`, below 60 and below 30: the weights are worth so few trajectories that a normal interval does not hold. Of fewer than
+  120 trajectories the bounds are a half and a quarter.
+- `agreement`, below 60 and below 30: so few trajectories still do what the target does, at some step at which 30 or more are
+  under way; an estimator without weights extrapolates from there on.
+- `largest_share`, 20% and 50%: one trajectory carries this share of the weight.
+- `largest_influence`, 50%: one trajectory makes up this share of the estimate's variance, so that the estimate without it is
+  0.7 standard errors away (Gottesman et al. 2020).
+- `tail_index`, 1: the Pareto index of the weights is so large that they have no mean.
+- `mean_weight`, 4 standard errors from 1: right propensities give a mean weight of 1. They are wrong, or the data do not show
+  part of what the target does.
+- `unsupported_mass`, risk 4 and 20: decisions that nobody logged. The risk is their expected number along a trajectory of the
+  target, times the root of the effective sample size, times 2 for weights or a model alone, 1 for both, 1/2 for marginal weights
+  and a model: a bias grows with the first, and the standard error shrinks with the second.
+- unlogged decisions, 0.25 a trajectory for `do not use`: the same number whatever the sample size.
+- `lost_mass`, 4% and 30%: the target is in states whose marginal ratio the data do not tell.
+- `smd_after`, 0.1 and 0.25: covariates still differ between the arms after weighting (Austin 2009; Stuart 2010).
+- `smd_before`, 0.25: they differ, and only a regression makes up for it (Imbens & Rubin 2015).
+- `calibration`, slope beyond 1.5 or below 1/1.5: cross-fitted propensities are too timid or too extreme.
+- baseline, always `caution`: `OnPolicyMean` does not look at the target.
+- units, below 30: too few independent units for a normal interval.
 
 The Bellman residual is shown and not judged: it contains the noise of rewards and transitions, so that no value of it is bad.
 
@@ -49,8 +55,8 @@ Sepsis simulator, n = 2,000, horizon 20: the optimal physician softened by the b
 softened otherwise, or "never treat", is valued. Point and steep are single decisions, n = 2,000, effect 1: on Point the arms
 overlap, on steep the propensities are expit(4 x1) with x1 standard normal, and the regressions are wrong. Written by
 `python -m benchmarks.trust` (seed {seed}; the thresholds were chosen on samples of seed 7). Intervals are 95%, default ones, but
-with 50 refits for `MIS` and 100 for `FQE`. "Missed" counts intervals that miss the exact value, "stopped" the share of these whose
-verdict is `do not use`; "none" counts data sets without an estimate or interval.
+with 50 refits for `MIS` and 100 for `FQE`. "Missed" counts intervals that miss the exact value, "stopped" the share of these
+whose verdict is `do not use`; "none" counts data sets without an estimate or interval.
 
 How to read it:
 

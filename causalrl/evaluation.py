@@ -67,6 +67,12 @@ class Evaluation:
 
         return plot_intervals(self.frame, ax=ax, interval=f"{self.level:.0%} interval")
 
+    def verdict_plot(self, ax: Axes | None = None) -> Axes:
+        """A cell for each policy and estimator, coloured by its verdict."""
+        from causalrl.report.verdict_plot import plot_verdicts
+
+        return plot_verdicts(self.frame, ax)
+
     def to_html(self, path: str | Path) -> Path:
         """Write a self-contained page with the table; returns its path."""
         from causalrl.report.html import write_table
