@@ -38,7 +38,7 @@ from benchmarks.sensitivity_policies import (
     ward_replication,
 )
 from causalrl.errors import CausalRLError, EstimandError, IntervalError, SensitivityError
-from simulators import NamkoongSepsis
+from simulators import Confounded, NamkoongSepsis
 from tests.conftest import TARGET, cross_section, output_whatever_runs_it, ragged_data
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrl.errors.CausalRLWarning")
@@ -257,6 +257,27 @@ def test_the_exact_bounds_contain_the_truth(gamma: float) -> None:
         assert low[0] == pytest.approx(record.apparent_value(crl.TabularPolicy(target), WARD_LOGGER, WARD_HORIZON), abs=1e-12)
         assert (low[1:] <= truth).all()
         assert (truth <= high[1:]).all()
+
+
+def test_bounds_at_a_later_step_contain_the_truth() -> None:
+    """A logger confounded at step 1, n = 100,000: inside the bounds of that step, if not of importance sampling."""
+    record = ward() | Confounded(50.0, steps=(1,))
+    data = record.sample(100_000, WARD_LOGGER, WARD_HORIZON, seed=0)
+    goal = crl.PolicyValue(crl.Always(1), horizon=WARD_HORIZON)
+    frame = curve(data, goal, crl.NamkoongModel([1.0, 50.0], step=1, replicates=10))
+    truth, apparent = record.value(crl.Always(1), WARD_HORIZON), record.apparent_value(crl.Always(1), WARD_LOGGER, WARD_HORIZON)
+    error = 4 * (frame["interval_high"] - frame["high"])[0] / 1.96
+    assert frame["low"][0] == pytest.approx(apparent, abs=error)
+    assert abs(truth - apparent) > error
+    assert frame["low"][1] - error < truth < frame["high"][1] + error
+
+
+@pytest.mark.parametrize("policy", [crl.TiltedPropensity(2.0), crl.Softened(crl.Always(1), 0.3)], ids=str)
+def test_targets_made_of_the_behavior_are_refitted_as_a_whole(policy: crl.Policy) -> None:
+    data, goal = ragged_data(400, horizon=3), crl.PolicyValue(policy, horizon=3)
+    frame = curve(data, goal, crl.NamkoongModel([1.0, 2.0], replicates=5))
+    assert frame["low"][0] == pytest.approx(crl.IS(behavior=BY_TIME).estimate(data, goal).value, abs=1e-12)
+    assert frame["interval_low"][1] < frame["low"][1] < frame["low"][0] < frame["high"][1] < frame["interval_high"][1]
 
 
 @pytest.mark.parametrize("gamma", SHARP_GAMMAS)
