@@ -122,9 +122,9 @@ class NamkoongModel(OneStepModel):
     The model: given the record at step t, the odds of two actions under any two values of an unobserved U differ by a factor of
     gamma at most; at all other steps the record tells all that the logger went by. Where the logger acts like the target its
     outcomes are seen; elsewhere they are bounded. With pi the target, b the behaviour policy given the record alone, rho the
-    ratios pi / b, y the return from t on times the ratios after t, and kappa(s, a) the expectile of y,
+    ratios pi / b, P the rewards before t, y the return from t on times the ratios after t, and kappa(s, a) the expectile of y,
 
-        lower bound = mean of rho_(<t) [past rewards + pi(A | S) y + pi(A | S) (1 - b(A | S)) / b(A | S) kappa(S, A)],
+        lower bound = mean of rho P + rho_(<t) pi(A | S) [y + (1 - b(A | S)) / b(A | S) kappa(S, A)],
 
     kappa(s, a) = argmin_k sum over those with (S, A) = (s, a) of gamma min(y - k, 0)^2 + max(y - k, 0)^2, weighted with
     rho_(<t). At gamma = 1 it is the estimate; the upper bound is that of the negative return, negated. For integer states kappa
