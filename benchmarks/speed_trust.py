@@ -1,4 +1,5 @@
-"""Tasks of `benchmarks.speed` about trust: the curve of bounds of a policy value under unobserved confounding."""
+"""Tasks of `benchmarks.speed` about trust: the curve of bounds of a policy value under unobserved confounding,
+and placebo treatments."""
 
 from __future__ import annotations
 
@@ -8,10 +9,13 @@ from numpy.typing import NDArray
 import causalrl as crl
 from benchmarks.timing import Task, agree, within
 from causalrl.kernels.resampling import count_block
-from simulators import NamkoongSepsis
+from causalrl.kernels.rng import derive_seed
+from causalrl.refutation.placebo import Permutation
+from simulators import NamkoongSepsis, Point
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+PLACEBOS = 100
 N, HORIZON, DISCOUNT, GAMMAS, B = 10_000, 5, 0.99, tuple(np.linspace(1.0, 6.5, 12)), 50
 
 
@@ -72,3 +76,34 @@ def namkoong_task() -> Task:
 
     agree(package().frame[["low", "high"]].to_numpy().T, bounds.curve(np.ones(N)), 1e-9)
     return Task(f"Namkoong bounds, {B} bootstraps", package, reference, float(B), "curves", within(10), quiet=4)
+
+
+def refutation_task() -> Task:
+    """100 placebo treatments of 10,000 units: AIPW whose logit and regressions are learned anew in each, beside a loop."""
+    study, goal = Point(5).sample(N, seed=0), crl.ATE()
+    recipe, refuter = crl.AIPW(crl.LinearQ(), crl.Logit()), crl.PlaceboTreatment(PLACEBOS)
+    design = np.column_stack([np.ones(N), study.observations])
+    permutation = Permutation(study, np.zeros(N, np.int64), logged=False)
+
+    def package() -> crl.Refutation:
+        return crl.refute(recipe, study, goal, refuter)
+
+    def loop(replicates: int = PLACEBOS) -> Floats:
+        arms = (permutation.draw(derive_seed(0, "placebo", r)).actions for r in range(replicates))
+        return np.array([linear_aipw(design, arm, study.rewards) for arm in arms])
+
+    agree(package().values[:3], loop(3), 1e-6)
+    name = f"{PLACEBOS} placebos of AIPW, scikit-learn"
+    return Task(name, package, loop, float(PLACEBOS), "placebos", within(1), quiet=4)
+
+
+def linear_aipw(design: Floats, arm: Ints, y: Floats) -> float:
+    """AIPW with scikit-learn's logistic regression and least squares in each arm."""
+    from sklearn.linear_model import LogisticRegression
+
+    fitted = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10).fit(design[:, 1:], arm)
+    e, means = fitted.predict_proba(design[:, 1:])[:, 1], []
+    for a, own in ((1, e), (0, 1 - e)):
+        model = design @ np.linalg.lstsq(design[arm == a], y[arm == a], rcond=None)[0]
+        means.append(np.mean(model + (arm == a) / own * (y - model)))
+    return float(means[0] - means[1])

@@ -103,7 +103,7 @@ class Refutation:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The values on the changed data, beside the right answer and the estimate."""
-        from causalrl.report.refutation_plot import refutation_plot
+        from causalrl.report.refutation_plots import refutation_plot
 
         return refutation_plot(self, ax)
 
@@ -238,6 +238,6 @@ def standard_error(estimate: Estimate) -> float:
     return float(np.asarray(error).reshape(-1)[0])
 
 
-def verdict(p_value: float, passed: str, failed: str) -> str:
+def first_finding(p_value: float, passed: str, failed: str) -> str:
     """The first finding."""
     return f"passed at {LEVEL:.0%}: {passed}" if p_value >= LEVEL else f"failed at {LEVEL:.0%}: {failed}"

@@ -25,9 +25,9 @@ from causalrl.refutation.base import (
     Refuter,
     as_number,
     check_replicates,
+    first_finding,
     replicated,
     standard_error,
-    verdict,
 )
 
 Without: TypeAlias = "Callable[[NDArray[Any]], NDArray[Any]]"
@@ -88,7 +88,9 @@ def _moved(refuter: Refuter, question: Question, values: Floats) -> Refutation:
     noise = float(np.sqrt(error**2 + values.var(ddof=1) / len(values)))
     p_value = float(2 * ndtr(-abs(move) / noise)) if noise > 0 else float(move == 0)
     size = f"by {move:.3g} on average, {abs(move) / error:.2g} standard errors." if error > 0 else f"by {move:.3g} on average."
-    first = verdict(p_value, f"a random covariate moves the estimate {size}", f"a random covariate moves the estimate {size}")
+    first = first_finding(
+        p_value, f"a random covariate moves the estimate {size}", f"a random covariate moves the estimate {size}"
+    )
     spread = f"it moves it from draw to draw with standard deviation {values.std(ddof=1):.3g}."
     return Refutation(str(refuter), question.estimate, values, references, p_value, (first, spread))
 

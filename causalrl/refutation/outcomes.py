@@ -21,9 +21,9 @@ from causalrl.refutation.base import (
     Refuter,
     as_number,
     check_replicates,
+    first_finding,
     mean_p_value,
     standard_error,
-    verdict,
     with_changed_columns,
     without_rounding,
 )
@@ -66,7 +66,7 @@ class DummyOutcome(Refuter):
         values = with_changed_columns(question, (question.goal,), draw, self.replicates)[:, 0]
         p_value, error = mean_p_value(values), float(values.std(ddof=1)) / np.sqrt(len(values))
         size = f"the mean is {values.mean():.3g} (Monte-Carlo error {error:.2g})."
-        first = verdict(
+        first = first_finding(
             p_value,
             f"of an outcome that is noise the estimator finds nothing; {size}",
             f"the estimator finds something in noise; {size}",
@@ -113,7 +113,7 @@ class NegativeControlOutcome(Refuter):
         found = without_rounding(np.array([as_number(control)]), np.array([expected]))
         p_value = _wald(float(found[0]), difference)
         size = f"it finds {as_number(control):.3g} where {expected:.3g} is right (p = {p_value:.2g})."
-        first = verdict(
+        first = first_finding(
             p_value, f"no confounding of the control outcome is seen; {size}", f"the control outcome is confounded; {size}"
         )
         values, references = np.array([as_number(control)]), np.array([expected])

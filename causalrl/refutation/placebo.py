@@ -22,9 +22,9 @@ from causalrl.refutation.base import (
     Refutation,
     Refuter,
     check_replicates,
+    first_finding,
     mean_p_value,
     replicated,
-    verdict,
     with_changed_columns,
     without_rounding,
 )
@@ -205,7 +205,7 @@ def _findings(effects: Floats, p_value: float, permuted: float, permutation: Per
     error = spread / np.sqrt(len(effects))
     size = f"its mean effect of a placebo is {effects.mean():.3g} (Monte-Carlo error {error:.2g}"
     size += f", {abs(effects.mean()) / spread:.2g} of its spread over permutations)" if spread > 0 else ")"
-    first = verdict(
+    first = first_finding(
         p_value,
         f"where actions do nothing the estimator finds no effect; {size}.",
         f"the estimator finds an effect where actions do nothing; {size}.",

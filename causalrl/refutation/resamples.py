@@ -19,8 +19,8 @@ from causalrl.refutation.base import (
     Refuter,
     as_number,
     check_replicates,
+    first_finding,
     mean_p_value,
-    verdict,
     without_rounding,
 )
 from causalrl.refutation.single_decision import SingleDecision
@@ -143,7 +143,7 @@ def _around(refuter: Refuter, question: Question, values: Floats, factor: float,
     differences = without_rounding(values, references)
     p_value, spread = mean_p_value(differences), float(differences.std(ddof=1))
     move = f"the mean {where} differs by {differences.mean():.3g} (Monte-Carlo error {spread / np.sqrt(len(values)):.2g})."
-    findings = [verdict(p_value, f"the estimate stays; {move}", f"the estimate moves; {move}")]
+    findings = [first_finding(p_value, f"the estimate stays; {move}", f"the estimate moves; {move}")]
     error = _default_error(question.estimate)
     if error is not None and error > 0:
         ratio = spread / (factor * error)
