@@ -133,6 +133,24 @@ def test_the_quantile_regression_is_that_of_scikit_learn_and_statsmodels(level: 
     assert ours == pytest.approx(theirs, rel=1e-4)  # it stops where its reweighted least squares stand still
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_quantile_regression_solves_degenerate_problems() -> None:
+    """Outcomes with ties and weights over four orders of magnitude: the weighted quantile of each group, with no number lost."""
+    rng = np.random.default_rng(2)
+    for k in range(200):
+        m, level = int(rng.integers(20, 300)), float(rng.choice([0.01, 0.5, 0.6, 0.9]))
+        group = np.arange(m) % 2
+        outcomes = rng.poisson(0.3, m).astype(float) if k % 2 else (rng.random(m) < 0.3 + 0.4 * group).astype(float)
+        weights = np.exp(2 * rng.normal(size=m))
+        found, gap = quantile_regression(np.column_stack([1 - group, group]).astype(float), outcomes, weights, level)
+        assert gap < 1e-10
+        for g in (0, 1):
+            y, w = outcomes[group == g], weights[group == g]
+            order = np.argsort(y, kind="stable")
+            reached = y[order][np.searchsorted(np.cumsum(w[order]), level * w.sum())]
+            assert found[g] == pytest.approx(reached, abs=1e-6)
+
+
 def pinball(design: np.ndarray, outcomes: np.ndarray, coefficients: np.ndarray, level: float) -> float:
     residual = outcomes - design @ coefficients
     return float(np.sum(residual * (level - (residual < 0))))

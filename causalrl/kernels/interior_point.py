@@ -16,6 +16,8 @@ from causalrl.checks import Floats
 _MAX_ITERATIONS = 100
 _GAP = 1e-11
 """Relative duality gap at which the coefficients are taken."""
+_STALLED = 1e-8
+"""From this gap on, an iteration that does not narrow it is the last."""
 _MARGIN = 0.1
 """How far inside its bounds the dual starts, in mean absolute residuals."""
 _STAY = 0.99995
@@ -41,7 +43,10 @@ def quantile_regression(design: Floats, outcomes: Floats, weights: Floats, level
     for _ in range(_MAX_ITERATIONS):
         if point.gap <= _GAP:
             break
-        point = point.step()
+        following = point.step()
+        if not np.isfinite(following.gap) or (point.gap <= following.gap and point.gap < _STALLED):
+            break
+        point = following
     return -scale * point.multipliers, point.gap
 
 
@@ -74,8 +79,9 @@ class _Point:
 
     @property
     def gap(self) -> float:
-        primal = float(self.costs @ self.inside)
-        return abs(primal - float(self.totals @ self.multipliers) + float(self.above.sum())) / (1 + abs(primal))
+        """Relative difference of the two values, by complementary slackness, which loses no digits."""
+        between = float(self.below @ self.inside + self.above @ self.room)
+        return between / (1 + abs(float(self.costs @ self.inside)))
 
     def step(self) -> _Point:
         """A Newton step towards the solution, corrected for its curvature and centred."""
