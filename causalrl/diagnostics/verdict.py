@@ -287,11 +287,12 @@ BALANCE_RULES = tuple(rule for rule in RULES if rule.name in ("smd_after", "smd_
 
 
 def largest_influence(influence: Floats) -> float | None:
-    """The largest share of one trajectory in the sum of squared influence values; None where all are 0.
+    """The largest share of one trajectory in the sum of squared influence values; None where all are 0, or one is no number.
 
     >>> largest_influence(np.array([-1.0, 0.0, 1.0]))
     0.5
     """
-    squares = np.square(influence)
-    total = float(squares.sum())
-    return float(squares.max() / total) if total > 0 and np.isfinite(total) else None
+    size = float(np.abs(influence).max())
+    if not 0 < size < np.inf:
+        return None
+    return 1.0 / float(np.sum(np.square(influence / size)))
