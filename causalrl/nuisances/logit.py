@@ -18,9 +18,9 @@ from causalrl.kernels.refit_propensities import refit_logit, sample_coefficients
 from causalrl.nuisances.behavior import BehaviorFit, PropensityRefit
 from causalrl.nuisances.formulas import Formula, covariate_columns, feature_labels
 
-_TOLERANCE = 1e-9
-_MAX_ITERATIONS = 100
-_DIVERGED = 20.0
+TOLERANCE = 1e-9
+MAX_ITERATIONS = 100
+DIVERGED = 20.0
 """A linear predictor beyond this (odds of 5e8) that still moves is on its way to infinity."""
 _EXTREME = 1e-8
 
@@ -55,9 +55,9 @@ class Logit:
         if len(classes) < 2:
             raise DataError(f"actions: every decision that Logit() learns from is action {classes[0]}; a logit needs two.")
         coded, rows = np.searchsorted(classes, steps.actions[used]), np.ascontiguousarray(basis[used])
-        coefficients, change, iterations = newton_logit(rows, coded, weights[used], len(classes), _MAX_ITERATIONS, _TOLERANCE)
+        coefficients, change, iterations = newton_logit(rows, coded, weights[used], len(classes), MAX_ITERATIONS, TOLERANCE)
         predictor = largest_predictor(rows, coefficients)
-        if (predictor > _DIVERGED and change > 1e-3) or np.isinf(change):
+        if (predictor > DIVERGED and change > 1e-3) or np.isinf(change):
             raise SeparationError(
                 f"behavior: the logit's likelihood has no maximum, since {design.culprit(coefficients)} separates the actions "
                 f"perfectly (linear predictor {predictor:.0f} and growing). Drop or coarsen it, or pass a penalised classifier."
@@ -75,8 +75,8 @@ class Logit:
         basis = np.ascontiguousarray(_on(self.formula, steps)[1])
         actions = steps.actions.copy()  # writable, so that a view of the data does not compile the kernel once more
         n_actions = steps.data.n_actions
-        start = sample_coefficients(basis, actions, n_actions, _MAX_ITERATIONS, _TOLERANCE)
-        return partial(refit_logit, basis, actions, n_actions, steps.offsets, _MAX_ITERATIONS, _TOLERANCE, _DIVERGED, start)
+        start = sample_coefficients(basis, actions, n_actions, MAX_ITERATIONS, TOLERANCE)
+        return partial(refit_logit, basis, actions, n_actions, steps.offsets, MAX_ITERATIONS, TOLERANCE, DIVERGED, start)
 
 
 def _on(formula: str | None, steps: Steps) -> tuple[Design, Floats]:
@@ -103,7 +103,7 @@ def _require_rank(design: Design, rows: Floats, n_steps: int) -> None:
 
 def _notes(change: float, iterations: int, design: Design, coefficients: Floats, basis: Floats) -> tuple[Note, ...]:
     notes = []
-    if change > _TOLERANCE:
+    if change > TOLERANCE:
         text = f"the logit stopped after {iterations} Newton steps with its predictor still moving by {change:.1e}."
         notes.append(Note(ConvergenceWarning, text))
     extreme = (softmax_rows(basis, coefficients) < _EXTREME).any(axis=1)

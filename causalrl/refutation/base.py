@@ -121,6 +121,11 @@ class Refutation:
     def __repr__(self) -> str:
         return str(self.summary())
 
+    def _repr_html_(self) -> str:
+        from causalrl.report.html import text_html
+
+        return text_html(self.summary())
+
 
 def refute(estimator: Estimator, data: Trajectories, goal: EstimandLike, refuter: Refuter, *, seed: int = 0) -> Refutation:
     """Try an estimator on data that are changed so that the answer is known.

@@ -21,13 +21,11 @@ from causalrl.nuisances.behavior import Logged, as_behavior
 from causalrl.nuisances.crossfit import Nuisances
 from causalrl.nuisances.features import Standardized
 from causalrl.nuisances.linear import LinearQ
-from causalrl.nuisances.logit import Design, Logit
+from causalrl.nuisances.logit import DIVERGED, MAX_ITERATIONS, TOLERANCE, Design, Logit
 from causalrl.nuisances.regression import PerAction
 
 _ENTRIES = 4_000_000
 """Replicates are computed in blocks of about this many decisions."""
-_NEWTON = (100, 1e-9, 20.0)
-"""Most steps of the logit, its tolerance, and the predictor beyond which it diverges: those of `Logit`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +93,9 @@ class SingleDecision:
         if self.logit is None:
             propensities = np.stack([_logged(data) for data in block])
         else:
-            propensities = logit_of_actions(self.logit, actions, weights, self.data.n_actions, *_NEWTON)
+            propensities = logit_of_actions(
+                self.logit, actions, weights, self.data.n_actions, MAX_ITERATIONS, TOLERANCE, DIVERGED
+            )
         columns = actions, rewards, weights, propensities
         values = decision_values(self.design, self.ridge, self.augmented, *columns, self.targets, self.normalized, self.bound)
         return np.asarray(np.sum(values[:, None] * self.combine, axis=2))

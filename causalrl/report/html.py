@@ -51,6 +51,11 @@ def sensitivity_html(analysis: SensitivityAnalysis) -> str:
     return f"<p><b>{escape(analysis.model)}</b></p>{table}<ul>{notes}</ul>"
 
 
+def text_html(text: str) -> str:
+    """Text as it is, for notebooks."""
+    return f"<pre>{escape(text)}</pre>"
+
+
 def write_table(frame: pd.DataFrame, path: Path, title: str) -> Path:
     """Write a self-contained page with one table."""
     table = frame.to_html(index=False, na_rep="", float_format=lambda x: f"{x:.4f}", border=0)
