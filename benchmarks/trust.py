@@ -2,9 +2,9 @@
 
 Sepsis, n = 2,000, horizon 20: the physician softened by a behaviour epsilon, and targets that are the same physician softened
 otherwise, or never treat. Single decisions, n = 2,000: `Point`, whose arms overlap, and `Steep`, whose propensities run from near
-0 to near 1. 200 data sets in the four cells that the claims are about, 100 in the others; about ten minutes on one quiet core. The
-thresholds of `causalrl.diagnostics.verdict` were chosen on samples of seed 7 (40 to 150 a cell) and are validated here on others.
-`--page-only` writes docs/trust.md from the rows.
+0 to near 1. 200 data sets in the four cells that the claims are about, 100 in the others; about ten minutes on one quiet core.
+The thresholds of `causalrl.diagnostics.verdict` were chosen on samples of seed 7 (40 to 150 a cell) and are validated here on
+others. `--page-only` writes docs/trust.md from the rows.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import numpy as np
 
 from causalrl.checks import Floats
 from causalrl.diagnostics.record import Diagnostics, joint_diagnostics, merged_diagnostics
-from causalrl.diagnostics.verdict import Figures, judged, largest_influence
+from causalrl.diagnostics.verdict import Figures, judged
 from causalrl.errors import EstimandError, IntervalError, MismatchError
 from causalrl.inference.algebra import combine, merge, transform
 from causalrl.inference.base import Evidence, Interval, IntervalMethod, make_interval, make_stderr, show_number
@@ -75,12 +75,8 @@ class Estimate:
     labels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Judge what has not been judged: by the figures at hand, and by the largest influence."""
         if self.diagnostics["verdict"] is None:
-            smooth = self.evidence.functional is not None and self.evidence.linear is None
-            share = largest_influence(self.evidence.influence) if smooth else None
-            own = Figures(self.diagnostics.updated(largest_influence=share), self.n, self.evidence.n_clusters)
-            object.__setattr__(self, "diagnostics", judged(own))
+            object.__setattr__(self, "diagnostics", judged(Figures.of(self.diagnostics, self.evidence)))
 
     @property
     def n(self) -> int:

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from causalrl.checks import Floats
 from causalrl.diagnostics.record import RELIABLE, VERDICTS, Diagnostics, worse_verdict
 from causalrl.diagnostics.weights import FEW, LARGE_SHARE
+
+if TYPE_CHECKING:
+    from causalrl.inference.base import Evidence
 
 CAUTION, STOP = VERDICTS[1:]
 THIN = (0.5, 1.0)
@@ -66,6 +69,13 @@ class Figures:
     steps: float = 1.0
     agreeing: int | None = None
     baseline: bool = False
+
+    @classmethod
+    def of(cls, diagnostics: Diagnostics, evidence: Evidence) -> Figures:
+        """Those of an estimate alone, with the largest influence where it has influence values."""
+        smooth = evidence.functional is not None and evidence.linear is None
+        share = largest_influence(evidence.influence) if smooth else None
+        return cls(diagnostics.updated(largest_influence=share), len(evidence.clusters), evidence.n_clusters)
 
     def __getitem__(self, key: str) -> Any:
         return self.diagnostics[key]
