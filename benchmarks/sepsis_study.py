@@ -7,14 +7,14 @@ discount. The pseudo-counts also enter the propensities of weighted importance s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 import causalrl as crl
-from causalrl.checks import Ints
+from causalrl.checks import Floats, Ints
 from causalrl.data import End
 from causalrl.errors import SupportError
 from causalrl.kernels.rng import derive_seed
@@ -99,15 +99,26 @@ class SepsisStudy:
 
 @dataclass(frozen=True)
 class ImaginedPatients:
-    """What the model learned from records says: of new patients, and of the same ones under its own policy."""
+    """What the model learned from records says: of new patients, and of the same ones under its own policy.
+
+    Attributes:
+        study, data: what is seen, and the records. again: how often each patient is imagined. seed: of all roll-outs.
+    """
 
     study: SepsisStudy
     data: crl.Trajectories
+    again: int
+    seed: int
 
     @cached_property
     def planned(self) -> PlannedMDP:
         """The model and its best policy."""
         return self.study.learn(self.data)
+
+    @cached_property
+    def goal(self) -> crl.PolicyValue:
+        """The value of that policy."""
+        return self.study.goal(self.planned.policy())
 
     @cached_property
     def process(self) -> TabularMDP:
@@ -121,14 +132,53 @@ class ImaginedPatients:
         open_end = np.full(seen.n, End.TRUNCATED)
         return replace(seen, n_states=self.process.n_states, state_features=None, end=open_end)
 
-    def new(self, seed: int) -> crl.Trajectories:
-        """As many new patients."""
-        return self.process.sample(PATIENTS, self.planned.on_model(self.planned.policy()), HORIZON, seed)
+    @cached_property
+    def true(self) -> crl.Trajectories:
+        """New patients of the simulator."""
+        policy, seen = self.planned.policy(), self.study.seen
+        return SIMULATOR.sample(PATIENTS, policy, HORIZON, self.seed, record=self.study.record, sees=seen)
 
-    def again(self, samples: int, seed: int) -> crl.Trajectories:
-        """The same patients, each a number of times, with noise of the Gumbel-max model given what happened to them."""
+    @cached_property
+    def new(self) -> crl.Trajectories:
+        """New patients of the model."""
+        return self.process.sample(PATIENTS, self.planned.on_model(self.planned.policy()), HORIZON, self.seed)
+
+    @cached_property
+    def same(self) -> crl.Trajectories:
+        """The same patients in the model, with noise of the Gumbel-max model given what happened to them."""
         policy = self.planned.on_model(self.planned.policy())
-        return self.process.scm(GumbelMax()).counterfactual(self.records, policy, samples, seed, HORIZON)
+        return self.process.scm(GumbelMax()).counterfactual(self.records, policy, self.again, self.seed, HORIZON)
+
+    def estimates(self) -> Mapping[str, crl.Estimate]:
+        """Of the value of the policy, and the mean return of the records; all roll-outs of a patient are one unit."""
+        rollouts = {"Observed": self.data, "True RL": self.true, "MB": self.new, "CF": self.same}
+        own = crl.PolicyValue(crl.NaturalCourse(), horizon=HORIZON)
+        means = {name: crl.OnPolicyMean().estimate(data, own) for name, data in rollouts.items()}
+        return means | {"WIS": crl.WIS().estimate(self.study.seen_by_learner(self.data), self.goal)}
+
+    def fates(self) -> tuple[Ints, Ints]:
+        """(n,) outcomes of the records, and most frequent ones of the same patients in the model; of tied ones the worst."""
+        imagined = outcomes(self.same).reshape(-1, self.again)
+        often = np.stack([(imagined == end).sum(axis=1) for end in range(3)]).argmax(axis=0)
+        return outcomes(self.data), often
+
+    def example(self) -> int:
+        """Of the patients who died and are discharged in every roll-out, one whose soonest discharge takes longest."""
+        lengths, ends = (x.reshape(-1, self.again).min(axis=1) for x in (self.same.lengths, outcomes(self.same)))
+        return int(np.where((outcomes(self.data) == 0) & (ends == 2), lengths, 0).argmax())
+
+    def paths(self, patient: int) -> Iterator[tuple[str, Mapping[str, Floats], int]]:
+        """Name, variables until the outcome, and outcome: the record, then the model's; its ends have no variables."""
+        start = SIMULATOR.view(self.study.record), self.data, patient
+        again = range(patient * self.again, (patient + 1) * self.again)
+        followed = [start, *((SIMULATOR.view(self.study.seen), self.same, number) for number in again)]
+        for place, (view, data, number) in enumerate(followed):
+            final = data.final_observations
+            assert final is not None
+            assert view.features is not None
+            states = np.append(data.observations[data.offsets[number] : data.offsets[number + 1]], final[number])
+            shown = view.features[states[states < view.n_records]]
+            yield str(place), dict(zip(view.feature_names, shown.T, strict=True)), int(outcomes(data)[number])
 
 
 def outcomes(data: crl.Trajectories) -> Ints:

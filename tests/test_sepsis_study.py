@@ -93,15 +93,21 @@ def test_pseudo_counts_change_no_propensity_where_all_is_seen() -> None:
 
 
 def test_the_imagined_patients() -> None:
-    """New ones have the value of the model, those of the records too; who met the same fate by the same actions keeps it."""
-    imagined = ImaginedPatients(HIDDEN, HIDDEN.sample(4))
-    value = imagined.planned.value(HIDDEN.goal(imagined.planned.policy()))
-    for sample in (imagined.new(0), imagined.again(5, 0)):
+    """New ones have the value of the model, those of the records too; a path is that of the records."""
+    imagined = ImaginedPatients(HIDDEN, HIDDEN.sample(4), again=5, seed=0)
+    value, same, records = imagined.planned.value(imagined.goal), imagined.same, imagined.records
+    for sample in (imagined.new, same):
         returns = outcomes(sample) - 1.0
         assert abs(returns.mean() - value) < 4 * returns.std() / np.sqrt(1000)
-    again, records = imagined.again(5, 0), imagined.records
-    np.testing.assert_array_equal(again.observations[again.offsets[:-1]], records.observations[records.offsets[:-1]].repeat(5))
+    np.testing.assert_array_equal(same.observations[same.offsets[:-1]], records.observations[records.offsets[:-1]].repeat(5))
     np.testing.assert_array_equal(outcomes(imagined.data) - 1, [total for _, total in patients(imagined.data)])
+    observed, often = imagined.fates()
+    np.testing.assert_array_equal(observed, outcomes(imagined.data))
+    (_, variables, fate), *others = imagined.paths(7)
+    assert len(variables["glucose"]) == imagined.data.lengths[7] + 1
+    assert fate == observed[7]
+    assert [path[2] for path in others] == outcomes(same)[35:40].tolist()
+    assert np.bincount(outcomes(same)[35:40], minlength=3)[often[7]] == max(np.bincount(outcomes(same)[35:40]))
 
 
 def test_there_is_no_value_where_nobody_was_treated_like_that() -> None:
