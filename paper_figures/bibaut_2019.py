@@ -73,7 +73,7 @@ def draw(results: Results) -> Mapping[str, Figure]:
         ax.plot(SIZES, [n * ours[key] for n, key in zip(SIZES, keys, strict=True)], "o-", color=color, label=name)
         theirs = [n * published[key]["value"] for n, key in zip(SIZES, keys, strict=True)]
         ax.plot(SIZES, theirs, "o--", color=color, markerfacecolor="none", label=f"{name}, published (142 draws)")
-    ax.set(xscale="log", yscale="log", xlabel="number of episodes n", ylabel="n × mean squared error")
+    ax.set(xscale="log", ylim=(0, None), xlabel="number of episodes n", ylabel="n × mean squared error")
     ax.legend()
     return {"": figure}
 

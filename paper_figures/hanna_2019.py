@@ -76,7 +76,7 @@ def counted_once_more(data: crl.Trajectories) -> crl.TabularPolicy:
 
 
 def jobs(fast: bool) -> Mapping[str, Job]:
-    path, trials = ((40, 10), (12, 4)) if fast else ((200, 200), (100, 100))
+    path, trials = ((24, 6), (8, 3)) if fast else ((200, 200), (100, 100))
     paths = {f"path/{n}": Job(path_errors, path[n > 1000], {"n": n}) for n in PATH_SIZES}
     return {**paths, **{f"grid/{n}": Job(grid_errors, trials[n > 1000], {"n": n}) for n in GRID_SIZES}}
 
@@ -122,17 +122,18 @@ def claims(results: Results) -> Iterator[Claim]:
 def draw(results: Results) -> Mapping[str, Figure]:
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(PAGE, 3.0))
+    figure, axes = plt.subplots(1, 3, figsize=(PAGE, 3.2))
     lines(axes[0], results, "path", PATH_SIZES, PATH, "")
     lines(axes[1], results, "grid", GRID_SIZES, GRID, "off ")
     lines(axes[2], results, "grid", GRID_SIZES, GRID, "on ")
     for ax, title in zip(axes, ("SinglePath", "Gridworld, off-policy", "Gridworld, on-policy"), strict=True):
         ax.set(xscale="log", yscale="log", title=title, xlabel="number of episodes")
+        ax.minorticks_off()
     axes[0].set_ylabel("mean squared error")
-    axes[0].set_ylim(bottom=min(mse(results, f"path/{n}", "RIS(1)").value for n in PATH_SIZES) / 3)
+    axes[0].set_ylim(bottom=min(mse(results, f"path/{n}", "RIS(3)").value for n in PATH_SIZES) / 3)
     axes[1].sharey(axes[2])
-    axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.25))
-    axes[1].legend(loc="upper center", bbox_to_anchor=(1.1, -0.25), ncols=2)
+    for ax, side, columns in ((axes[0], "left", 2), (axes[1], "right", 3)):
+        figure.legend(*ax.get_legend_handles_labels(), loc=f"outside lower {side}", ncols=columns)
     return {"": figure}
 
 
