@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import causalrl as crl
 from causalrl.errors import CausalRLWarning
-from simulators import MCAR, CobsGraph, GumbelMax, ModelWin, SepsisSimulator, TumourSimulator
+from simulators import MCAR, CobsGraph, GumbelMax, ModelWin, NamkoongSepsis, SepsisSimulator, TumourSimulator
 from tests.conftest import TARGET, cross_section, ragged_data
 
 BOOTSTRAPS = (crl.StudentizedBootstrap(4), crl.BayesianBootstrap(4), crl.PoissonBootstrap(20), crl.MultiplierBootstrap(4))
@@ -67,6 +67,22 @@ def simulated() -> None:
     TumourSimulator().sample(1, horizon=1)
 
 
+def doubts() -> None:
+    """Bounds, placebos and the sepsis study whose confounder they are about."""
+    data, study = ragged_data(horizon=3), cross_section(arms=2)
+    goal = crl.PolicyValue(TARGET, horizon=3)
+    for model in (crl.NamkoongModel([1.0, 2.0], replicates=4), crl.NaiveModel([1.0, 2.0], replicates=4)):
+        crl.sensitivity_analysis(crl.IS(crl.Counts()), data, goal, model)
+    crl.sensitivity_analysis(crl.IS(crl.Logit()), study, crl.Always(1), crl.NamkoongModel([1.0, 2.0], replicates=4))
+    aipw = crl.AIPW(crl.LinearQ(), crl.Logit())
+    crl.sensitivity_analysis(aipw, study, crl.ATE(), crl.MarginalModel([1.0, 2.0]))
+    for estimator in (aipw, crl.IPW(crl.Logit())):
+        crl.refute(estimator, study, crl.ATE(), crl.PlaceboTreatment(2))
+    hidden = NamkoongSepsis.as_published()
+    hidden.sample(1)
+    hidden.value(hidden.soft_optimal)
+
+
 def main() -> None:
     """Run everything that compiles."""
     start = time.perf_counter()
@@ -75,6 +91,7 @@ def main() -> None:
         tabular()
         point_treatment()
         simulated()
+        doubts()
     print(f"kernels compiled or loaded in {time.perf_counter() - start:.1f} s")
 
 
