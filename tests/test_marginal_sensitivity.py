@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import causalrl as crl
-from benchmarks.sensitivity_marginal import GAMMAS, OUTCOMES, RECIPES, RESULTS, SEED, SIZES, measure, replication, sharp
+from benchmarks.sensitivity_marginal import GAMMAS, PLAN, RECIPES, RESULTS, SEED, measure, replication, sharp
 from causalrl.errors import CausalRLError, DataError, EstimandError, SensitivityError
 from causalrl.kernels.interior_point import quantile_regression
 from simulators import Confounded, TabularMDP, WorstConfounder
@@ -443,8 +443,8 @@ def test_longer_records_and_doses_are_refused(ragged: crl.Trajectories) -> None:
 
 def test_the_committed_rows() -> None:
     rows = pd.read_csv(RESULTS)
-    assert len(rows) == len(OUTCOMES) * len(SIZES) * len(RECIPES) * len(GAMMAS)
-    assert (rows["replications"] == rows["n"].map(SIZES)).all()
+    assert len(rows) == len(PLAN) * len(RECIPES) * len(GAMMAS)
+    assert (rows["replications"] == [PLAN[key] for key in zip(rows["outcome"], rows["n"], strict=True)]).all()
     assert rows["commit"].str.fullmatch("[0-9a-f]{40}").all()
     assert (rows.loc[rows["replications"] >= 1000, "coverage"] >= 0.93).all()
     far = rows[(rows["gamma"] > 1) & (rows["n"] == 10_000)]
@@ -460,7 +460,7 @@ def test_a_row_is_made_again() -> None:
 @pytest.mark.slow
 def test_fresh_samples_cover_the_sharp_bounds() -> None:
     """At least .93 of 200 samples, less what 200 binomial draws may lack; distances within 5% of the sharp ones."""
-    found = measure({2000: 200}, ["normal"], seed=1)
+    found = measure({("normal", 2000): 200}, seed=1)
     assert (found["coverage"] * 200 >= binom.ppf(0.0005, 200, 0.93)).all()
     far = found[found["gamma"] > 1]
     assert far[["share_low", "share_high"]].stack().between(0.95, 1.05).all()
