@@ -25,13 +25,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GAMMAS = tuple(float(gamma) for gamma in np.round(np.linspace(1.0, 2.5, 31), 2))
-ENDS = {"with": "low", "without": "high"}
-"""The bound of each policy that decides which is better."""
+BETTER, WORSE = ("with", "low"), ("without", "high")
+"""The policies and the bounds of them that decide which is better."""
+ENDS = dict((BETTER, WORSE))
 ESTIMATES = ("naive", "Namkoong", "IS")
 LABELS = {"IS": "importance sampling", "Namkoong": "lower bound", "naive": "naive lower bound"}
 HOLLOW: Mapping[str, Any] = {"fillstyle": "none", "markersize": 5.5}
-FLOOR = -0.08
-"""Lower edge of the curves."""
 COLORS = {"IS": GREY, "Namkoong": BLUE, "naive": ORANGE}
 
 
@@ -146,22 +145,22 @@ def _table(ax: Axes, results: Results) -> None:
 
 
 def _curves(ax: Axes, results: Results) -> None:
-    rows = results["curves"].mean()
+    rows, floor = results["curves"].mean(), -0.08
     for model in study.MODELS:
         for target, line in zip(ENDS, ("-", "--"), strict=True):
             ax.plot(GAMMAS, rows[[f"{model}, {target}/{gamma}" for gamma in GAMMAS]], line, color=COLORS[model])
         meeting = rows[f"design sensitivity, {model}"]
         height = np.interp(meeting, GAMMAS, rows[[f"{model}, with/{gamma}" for gamma in GAMMAS]])
         ax.plot(meeting, height, "o", color=COLORS[model])
-        ax.vlines(meeting, FLOOR, height, color=COLORS[model], linestyle=":")
+        ax.vlines(meeting, floor, height, color=COLORS[model], linestyle=":")
         text = f"{model}:\nΓ = {meeting:.2f}"
-        ax.annotate(text, (meeting, FLOOR), (4, 3), textcoords="offset points", color=COLORS[model])
+        ax.annotate(text, (meeting, floor), (4, 3), textcoords="offset points", color=COLORS[model])
     for target, line in zip(ENDS, ("-", "--"), strict=True):
         ax.plot([], [], line, color=GREY, label=f"{target} antibiotics, {'lower' if ENDS[target] == 'low' else 'upper'} bound")
     ax.set_xlabel("odds ratio Γ of confounding that is allowed for")
     ax.set_ylabel("bound of the value")
     ax.set_title("no confounding: where the policies meet")
-    ax.set_ylim(FLOOR)
+    ax.set_ylim(floor)
     ax.legend(loc="upper left")
 
 

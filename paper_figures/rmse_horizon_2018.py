@@ -29,14 +29,6 @@ N, SEED = 1024, 0
 HORIZONS = (4, 8, 16, 32, 64, 128)
 LONG, MANY = 32, 100
 """A horizon from which products of ratios fail, and replications from which the mean of their squared errors shows it."""
-ESTIMATORS = {
-    "MIS": crl.MIS(),
-    "AM": crl.FQE(crl.TabularQ()),
-    "CWPDIS": crl.PDWIS(),
-    "WIS": crl.WIS(),
-    "PDIS": crl.PDIS(),
-    "IS": crl.IS(),
-}
 COLORS = {"MIS": BLUE, "AM": GREEN, "CWPDIS": ORANGE, "WIS": RED, "PDIS": GREY}
 MARKOV = ("MIS", "AM")
 WIDTHS = {"MIS": 4.0}
@@ -50,7 +42,15 @@ def errors(replication: int, horizon: int) -> Row:
     truth, goal = domain.value(target, horizon), crl.PolicyValue(target, horizon=horizon)
     data = domain.sample(N, domain.behavior(), horizon, seed=derive_seed(SEED, "data", horizon, replication))
     shared = Nuisances(data, derive_seed(SEED, "estimate", horizon, replication))
-    return {name: estimator.point(shared, goal) / truth - 1 for name, estimator in ESTIMATORS.items()}
+    estimators = {
+        "MIS": crl.MIS(),
+        "AM": crl.FQE(crl.TabularQ()),
+        "CWPDIS": crl.PDWIS(),
+        "WIS": crl.WIS(),
+        "PDIS": crl.PDIS(),
+        "IS": crl.IS(),
+    }
+    return {name: estimator.point(shared, goal) / truth - 1 for name, estimator in estimators.items()}
 
 
 def bounds(replication: int) -> Row:
