@@ -495,3 +495,27 @@ def test_one_arm_in_a_subset_is_said() -> None:
     data = crl.Trajectories.from_cross_section([[0.0], [1.0], [0.5], [0.2], [0.8]], [0, 0, 1, 0, 0], [1.0, 2.0, 3.0, 4.0, 5.0])
     with pytest.raises(crl.errors.DataError, match=r"changed data sets give .* no value.*larger share"):
         crl.refute(crl.IPW(crl.Logit()), data, crl.ATE(), crl.DataSubset(0.6, 20))
+
+
+def test_decisions_of_a_cluster_are_not_exchangeable_with_others() -> None:
+    rng = np.random.default_rng(0)
+    clusters = np.repeat(np.arange(40), 10)
+    arms, noise = rng.integers(0, 2, 40)[clusters], rng.normal(size=40)[clusters] + rng.normal(size=400)
+    data = crl.Trajectories.from_cross_section(np.zeros((400, 1)), arms, noise, propensity=np.full(400, 0.5), clusters=clusters)
+    found = crl.refute(crl.WIS(), data, crl.ATE(), crl.PlaceboTreatment(20))
+    assert found.permutation_p_value is None
+    assert "exchangeable" in found.findings[1]
+
+
+def test_known_propensities_of_a_partially_linear_model_are_those_of_the_permutation() -> None:
+    data = cross_section()
+    known = crl.KnownPropensity(lambda x, t: np.full((len(x), 2), 0.5))
+    found = crl.refute(crl.PLR(LinearRegression(), propensity=known), data, crl.ATE(), crl.PlaceboTreatment(10))
+    assert np.isfinite(found.p_value)
+
+
+def test_constant_outcomes_show_nothing_of_a_common_cause() -> None:
+    data = cross_section()
+    flat = replace(data, rewards=np.ones(data.n))
+    with pytest.raises(crl.errors.EstimandError, match="rewards: all are 1"):
+        crl.refute(IPW, flat, crl.ATE(), crl.RandomCommonCause(5))

@@ -71,6 +71,10 @@ class RandomCommonCause(Refuter):
 
         values = replicated(asked, (_blind_goal(question.goal, without),), draw, self.replicates)[:, 0]
         value = as_number(question.estimate)
+        if (data.rewards == data.rewards[0]).all():
+            raise EstimandError(
+                f"rewards: all are {data.rewards[0]:g}, so that no covariate can move the estimate. Check the column."
+            )
         if (values == value).all():
             raise EstimandError(
                 f"estimator: {question.estimator} does not look at the new covariate (its propensities are logged, or its "

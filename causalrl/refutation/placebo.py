@@ -44,7 +44,8 @@ class PlaceboTreatment(Refuter):
       finds an effect where there is none. It says nothing of confounding, which the permutation removes.
     - `permutation_p_value` = (1 + #{|T_r| >= |T|}) / (R + 1), of no effect of the action on anybody, if within a stratum the
       actions are as good as permuted: exact in a randomised trial, and where the strata are all that is adjusted for; elsewhere
-      (covariates that are adjusted for by a model) only a rough guide, since permuted data have better overlap.
+      (covariates that are adjusted for by a model) only a rough guide, since permuted data have better overlap. None where
+      clusters hold several trajectories and no strata are given: their decisions are not exchangeable with those of others.
 
     The permutation's own probabilities take the place of logged ones and of `KnownPropensity`, which are those of the actions
     that were taken; learned ones are learned anew.
@@ -92,7 +93,9 @@ class PlaceboTreatment(Refuter):
         own = replicated(question, goals, lambda r: data, 1)[0]
         observed = abs(own[0] - own[1]) if len(goals) > 1 else abs(own[0])
         p_value = mean_p_value(effects)
-        permuted = (1 + int(np.sum(np.abs(effects) >= observed * (1 - 1e-12)))) / (1 + len(effects))
+        permuted = None
+        if self.strata is not None or int(data.clusters.max()) + 1 == data.n:
+            permuted = (1 + int(np.sum(np.abs(effects) >= observed * (1 - 1e-12)))) / (1 + len(effects))
         found = _findings(effects, p_value, permuted, permutation)
         return Refutation(str(self), question.estimate, values[:, 0], references, p_value, found, permuted)
 
@@ -196,11 +199,11 @@ def _compared(goal: Estimand, data: Trajectories) -> tuple[Estimand, ...]:
 
 def _with_permuted_propensities(estimator: Estimator) -> tuple[Estimator, bool]:
     """The estimator with logged propensities where it has known ones, and whether it had."""
-    known = any(isinstance(getattr(estimator, item.name), KnownPropensity) for item in fields(estimator))  # type: ignore[arg-type]
-    return (replace(estimator, behavior=Logged()), True) if known else (estimator, False)  # type: ignore[type-var]
+    named = [item.name for item in fields(estimator) if isinstance(getattr(estimator, item.name), KnownPropensity)]  # type: ignore[arg-type]
+    return replace(estimator, **dict.fromkeys(named, Logged())), bool(named)  # type: ignore[type-var]
 
 
-def _findings(effects: Floats, p_value: float, permuted: float, permutation: Permutation) -> tuple[str, ...]:
+def _findings(effects: Floats, p_value: float, permuted: float | None, permutation: Permutation) -> tuple[str, ...]:
     spread = float(effects.std(ddof=1))
     error = spread / np.sqrt(len(effects))
     size = f"its mean effect of a placebo is {effects.mean():.3g} (Monte-Carlo error {error:.2g}"
@@ -210,7 +213,10 @@ def _findings(effects: Floats, p_value: float, permuted: float, permutation: Per
         f"where actions do nothing the estimator finds no effect; {size}.",
         f"the estimator finds an effect where actions do nothing; {size}.",
     )
-    effect = f"the estimated effect is larger than those of placebos with permutation p-value {permuted:.2g}."
+    if permuted is None:
+        effect = "no permutation p-value: decisions of one cluster are not exchangeable with others; pass strata=, such as the clusters."
+    else:
+        effect = f"the estimated effect is larger than those of placebos with permutation p-value {permuted:.2g}."
     if permutation.fixed < 0.05:
         return first, effect
     return first, effect, f"{permutation.fixed:.0%} of the decisions are alone in their stratum, and keep their action."
