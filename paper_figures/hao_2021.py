@@ -84,30 +84,29 @@ def draw(results: Results) -> Mapping[str, Figure]:
     import matplotlib.pyplot as plt
 
     own = {cell.key: cell for cell in cells(results)}
-    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE, 2.6))
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(PAGE, 2.5))
     labels = {"pivotal": "bootstrapped FQE, pivotal", "normal": "bootstrapped FQE, normal", "PDIS": "PDIS, percentiles"}
-    for name, color in METHODS.items():
+    for k, (name, color) in enumerate(METHODS.items()):
         found = [own[f"{n} {name} coverage"] for n in SIZES]
-        left.errorbar(
-            SIZES, [100 * c.value for c in found], [100 * c.mcse for c in found], fmt="o-", color=color, label=labels[name]
-        )
+        sizes = [n * 1.06 ** (k - 1) for n in SIZES]
+        percent, error = ([100 * cell[j] for cell in found] for j in (1, 2))
+        left.errorbar(sizes, percent, error, fmt="o-", color=color, label=labels[name])
     left.axhline(100 * LEVEL, color=GREY, linewidth=0.6)
-    left.set(title=f"coverage of {LEVEL:.0%} intervals", ylabel="data sets covered (%)", ylim=(70, 100))
-    left.legend(loc="upper left", ncols=1)
+    left.set(title=f"{LEVEL:.0%} intervals that cover (%)", ylim=(60, 100))
     for name in ("pivotal", "PDIS"):
-        right.plot(
-            SIZES, [own[f"{n} {name} width"].value for n in SIZES], "o-", color=METHODS[name], label=f"width, {labels[name]}"
-        )
-    for name, method in (("FQE", "pivotal"), ("PDIS", "PDIS")):
-        found = [own[f"{n} {name} RMSE"].value for n in SIZES]
-        right.plot(SIZES, found, "o:", color=METHODS[method], label=f"root mean square error, {name}")
-    right.set(title="precision", ylabel="return", yscale="log")
-    right.set_yticks([1, 2, 5, 10], ["1", "2", "5", "10"])
-    right.legend()
-    for ax in (left, right):
+        middle.plot(SIZES, [own[f"{n} {name} width"].value for n in SIZES], "o-", color=METHODS[name])
+        error_of = "PDIS" if name == "PDIS" else "FQE"
+        right.plot(SIZES, [own[f"{n} {error_of} RMSE"].value for n in SIZES], "o-", color=METHODS[name])
+    middle.set(title="mean width of the interval")
+    right.set(title="root mean square error")
+    for ax in (middle, right):
+        ax.set(yscale="log", ylim=(0.4, 20))
+        ax.set_yticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
+    for ax in (left, middle, right):
         ax.set(xscale="log", xlabel="episodes")
         ax.set_xticks(SIZES, [str(n) for n in SIZES])
         ax.minorticks_off()
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return {"": figure}
 
 

@@ -94,8 +94,8 @@ def draw(results: Results) -> Mapping[str, Figure]:
     lines = [line for line in TABLE if line[3] == 1024]
     panel(left, results, {f"{t} steps\n{reward}\ntarget {p}": label(t, reward, p, n) for t, reward, p, n in lines})
     panel(right, results, {f"slip {slip}": hidden(slip) for slip in SLIPS})
-    left.set(ylabel="mean square error / value²", title="node observed, n = 1024")
-    right.set(title="graph-POMDP, 16 steps")
+    left.set(ylabel="mean square error / value²", title="graph, n = 1024; target: its probability of action 0 (data: 0.8)")
+    right.set(title="node hidden, 16 steps\nsparse, target 0.6")
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(COLORS))
     return {"": figure}
