@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from paper_figures.checks import failures, write
+from paper_figures.page import write_page
 from paper_figures.paper import load, names
 from paper_figures.runner import make
 
@@ -24,6 +25,7 @@ def main(
     tier: Annotated[int | None, typer.Option(help="Only this tier.")] = None,
     jobs: Annotated[int, typer.Option(help="Processes.")] = 2,
     out: Annotated[Path, typer.Option(help="Where figures, checks and cached replications go.")] = OUT,
+    docs: Annotated[Path | None, typer.Option(help="Also write a page of all figures and tables into this folder.")] = None,
 ) -> None:
     """Draw the figures of papers and check them against what is published; exit 1 where a check fails."""
     known = names()
@@ -41,6 +43,8 @@ def main(
         for name in chosen:
             checks += make(name, out, fast=fast, n_jobs=jobs, progress=progress)
     write(checks, out)
+    if docs is not None:
+        write_page(checks, out, docs)
     failed = failures(checks)
     passed = sum(check.verdict == "pass" for check in checks)
     print(f"{passed} checks passed, {len(failed)} failed, {sum(check.verdict == 'shown' for check in checks)} shown; see {out}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOLDER = Path(__file__).parent
-_NOT_PAPERS = {"__init__", "__main__", "paper", "cache", "checks", "style", "runner"}
+_NOT_PAPERS = {"__init__", "__main__", "paper", "cache", "checks", "page", "style", "runner"}
 
 Row: TypeAlias = Mapping[str, float]
 Results: TypeAlias = Mapping[str, pd.DataFrame]

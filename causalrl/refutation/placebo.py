@@ -214,7 +214,9 @@ def _findings(effects: Floats, p_value: float, permuted: float | None, permutati
         f"the estimator finds an effect where actions do nothing; {size}.",
     )
     if permuted is None:
-        effect = "no permutation p-value: decisions of one cluster are not exchangeable with others; pass strata=, such as the clusters."
+        effect = (
+            "no permutation p-value: decisions of different clusters are not exchangeable; pass strata=, such as the clusters."
+        )
     else:
         effect = f"the estimated effect is larger than those of placebos with permutation p-value {permuted:.2g}."
     if permutation.fixed < 0.05:
