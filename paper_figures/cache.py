@@ -38,12 +38,12 @@ def package_hash() -> str:
 
 def job_key(job: Job) -> str:
     """Of what one row depends on; the number of replications is no part, so that more can be added."""
-    parts = [package_hash(), sorted(sources(job.run)), _constants(job.run), dict(job.settings)]
+    parts = [package_hash(), sorted(sources(job.run)), dict(job.settings)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=repr).encode()).hexdigest()[:20]
 
 
 def sources(function: Callable[..., Any]) -> set[str]:
-    """Of the function, of what it names in its own module, and whole modules of other modules of ours that it names."""
+    """Of the function, of the functions, classes and constants of its own module that it reaches, and whole modules of ours."""
     home, found, waiting = inspect.getmodule(function), set[str](), [function]
     while waiting:
         item = waiting.pop()
@@ -54,7 +54,9 @@ def sources(function: Callable[..., Any]) -> set[str]:
         if inspect.ismodule(item) or inspect.getmodule(item) is not home:
             continue
         for code, names in _codes(item):
-            waiting += [_whole(names[name], home) for name in _named(code) if _ours(names.get(name))]
+            used = {name: names[name] for name in _named(code) if name in names}
+            waiting += [_whole(value, home) for value in used.values() if _ours(value)]
+            found |= {f"{name} = {value!r}" for name, value in used.items() if name.isupper() and " at 0x" not in repr(value)}
     return found
 
 
@@ -66,13 +68,6 @@ def _ours(item: Any) -> bool:
 def _whole(item: Any, home: ModuleType | None) -> Any:
     """A function of the paper's own module, or else the module that something comes from."""
     return item if inspect.ismodule(item) or inspect.getmodule(item) is home else inspect.getmodule(item)
-
-
-def _constants(function: Callable[..., Any]) -> list[str]:
-    """Plain constants of its module, which a replication may read."""
-    names = vars(inspect.getmodule(function))
-    plain = {name: value for name, value in names.items() if name.isupper() and isinstance(value, int | float | str | tuple)}
-    return sorted(f"{name} = {value!r}" for name, value in plain.items())
 
 
 def _codes(item: Any) -> Iterator[tuple[CodeType, dict[str, Any]]]:

@@ -1,7 +1,7 @@
 """Ours beside the published: `published.json` holds what each paper says, with its tolerance and where it comes from.
 
 Tags: P, published (by the authors, or in a book); R, an independent re-run of the recipe; M, another source, shown but never
-asserted. A cell without a tolerance is shown; its `why` says why.
+asserted; E, exact, from a table in the module itself. A cell without a tolerance is shown; its `why` says why.
 """
 
 from __future__ import annotations
