@@ -16,8 +16,8 @@ from benchmarks.smoothers import BoostedTrees, GaussianRidge, PSpline
 ROWS = pd.read_csv(study.RESULTS)
 NIE_WAGER, KENNEDY = (ROWS[ROWS["study"] == name] for name in ("Nie-Wager", "Kennedy"))
 UNMATCHED = (KENNEDY["n"] == 500) & (KENNEDY["learner"] == "X")
-"""The reference's .0236 to .0254 is not reproduced: .010 here. It depends on how smooth the spline may become: .031 with a largest
-penalty of 10^0.25 (one sample in a hundred has 1.5), .0145 with 10^0.5, .0125 with 10 (docs/benchmarks.md)."""
+"""The reference's .0236 to .0254 is not reproduced: .010 here. It depends on how smooth the spline may become: .031 with a
+largest penalty of 10^0.25 (one sample in a hundred has 1.5), .0145 with 10^0.5, .0125 with 10 (docs/benchmarks.md)."""
 
 
 def near(rows: pd.DataFrame, published: float = np.inf) -> pd.Series:
