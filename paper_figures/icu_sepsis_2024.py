@@ -3,7 +3,9 @@
 The open stand-in for Komorowski et al. (2018) and Gottesman et al. (2018), whose records have no truth: 1,000 patients treated by
 the expert, targets that move by a share from the expert to the optimal action where the expert ever takes it. Propensities are
 true, Q is counted, and an action never logged is worth the mean of those logged in its state. The mode is "mean": an inadmissible
-action does what the admissible ones do on average, so that many actions are alike.
+action does what the admissible ones do on average, so that many actions are alike; of these the optimum takes the one that
+rounding puts first, as in the reference (the expert takes it in 94% of the states; the lowest in 99%). The importance weights of
+any target but the expert have an infinite variance: root mean square errors vary from run to run, and orderings are of medians.
 """
 
 from __future__ import annotations
@@ -79,11 +81,13 @@ def cells(results: Results) -> Iterator[Cell]:
 
 
 def claims(results: Results) -> Iterator[Claim]:
-    own = {cell.key: cell for cell in cells(results)}
+    own, rows = {cell.key: cell for cell in cells(results)}, results["records"]
     yield from ordered(own[f"{share} median ESS"] for share in reversed(SHARES))
     for share in MODERATE:
-        yield from ordered(own[f"{share} {name} RMSE"] for name in ("FQE", "WDR", "WIS", "IS"))
-        yield from ordered(own[f"{share} {name} RMSE"] for name in ("DR", "WIS"))
+        median = {name: median_cell(f"{share} {name} median error", rows[f"{share} {name}"].abs()) for name in COLORS}
+        yield from ordered(median[name] for name in ("FQE", "WDR", "WIS", "IS"))
+        yield from ordered(median[name] for name in ("FQE", "DR", "WIS"))
+        yield from ordered(own[f"{share} {name} RMSE"] for name in ("WDR", "DR"))
     for name in COLORS:
         bad, good = own[f"{SHARES[-1]} {name} RMSE"], own[f"{SHARES[0]} {name} RMSE"]
         text = f"{name} fails for the optimum: its error is over five times that for the expert"
@@ -94,17 +98,19 @@ def draw(results: Results) -> Mapping[str, Figure]:
     import matplotlib.pyplot as plt
 
     rows = results["records"]
-    figure, axes = plt.subplots(1, 4, figsize=(PAGE, 2.4))
+    figure, axes = plt.subplots(1, 4, figsize=(PAGE, 2.7))
     sizes = [rows[f"{share} ESS"] for share in SHARES]
     axes[0].plot(SHARES, [own.median() for own in sizes], "o-", color=ORANGE)
     axes[0].fill_between(
         SHARES, *([own.quantile(level) for own in sizes] for level in (0.1, 0.9)), color=ORANGE, alpha=0.25, linewidth=0
     )
-    axes[0].set(yscale="log", title="effective patients\nof 1,000 (80% band)")
+    axes[0].set(yscale="log", title="effective patients\nof 1,000 (80% band)", ylim=(1, 1200))
+    axes[0].set_yticks([1, 10, 100, 1000], ["1", "10", "100", "1,000"])
     for name, color in COLORS.items():
-        axes[1].plot(SHARES, [rmse_cell("", rows[f"{share} {name}"]).value for share in SHARES], "o-", color=color, label=name)
-    axes[1].set(yscale="log", title="root mean square error\nof the survival probability")
-    axes[1].legend()
+        axes[1].plot(SHARES, [rows[f"{share} {name}"].abs().median() for share in SHARES], "o-", color=color, label=name)
+    axes[1].set(yscale="log", title="median error of the\nsurvival probability")
+    axes[1].set_yticks([0.01, 0.1, 0.5], ["0.01", "0.1", "0.5"])
+    axes[1].minorticks_off()
     axes[2].plot(SHARES, [rows[f"{share} width"].median() for share in SHARES], "o-", color=ORANGE)
     axes[2].set(title="median width of\nthe 95% WIS interval", ylim=(0, None))
     covers = [mean_cell("", rows[f"{share} covers"]) for share in SHARES]
@@ -112,6 +118,7 @@ def draw(results: Results) -> Mapping[str, Figure]:
     axes[3].axhline(95, color=GREY, linewidth=0.6)
     axes[3].set(title="95% WIS intervals\nthat cover (%)", ylim=(0, 100))
     figure.supxlabel("share of decisions moved from the expert to the optimum", fontsize=8)
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=len(COLORS))
     return {"": figure}
 
 
