@@ -79,7 +79,7 @@ def draw(results: Results) -> Mapping[str, Figure]:
         ax.set_title(name.replace("/", "\n", 1) if name[-1] != "/" else name[:-1].replace(", ", "\n"))
     axes[0].set_ylabel("estimates, mean and 80%")
     bars(axes[-1], results)
-    figure.supxlabel("value of the target in 26 variants of the optimum", fontsize=8, x=0.35)
+    figure.supxlabel("exact value of each of 26 targets", fontsize=8, x=0.35)
     return {"": figure}
 
 
@@ -106,7 +106,7 @@ def bars(ax: Axes, results: Results) -> None:
         ax.plot(published[key]["value"], y, "|", color=GREY, markersize=8, label=None if y else "published")
     ax.set_yticks(range(len(names)), list(reversed(names)))
     ax.set(xlim=(0, None), title="root mean square error")
-    ax.legend(loc="lower right")
+    ax.legend(loc="center right")
 
 
 PAPER = Paper(
