@@ -69,7 +69,7 @@ def goals(epsilon: float) -> list[crl.PolicyValue]:
 def estimates(replication: int) -> dict[str, float]:
     """Of every target by every method but the naive ones, named method/estimator/target."""
     data, wanted = records(replication), goals(0.0)
-    row = weighted("original", Nuisances(data), True, wanted)
+    row = weighted("original", data, np.ones(data.n), True, wanted)
     sure = Nuisances(replace(data, behavior_probabilities=np.ones(len(data.actions))))
     for k, (goal, tables) in enumerate(zip(wanted, annotated(data), strict=True)):
         for name, q in zip(ANNOTATED, tables, strict=True):
@@ -80,16 +80,20 @@ def estimates(replication: int) -> dict[str, float]:
 def naive(replication: int) -> dict[str, float]:
     """As `estimates`, from the records and one more for every annotation."""
     wanted, (more, weights) = goals(SOFTENED), appended(records(replication))
-    row = weighted(NAIVE[0], Nuisances(more), False, wanted)
-    return row | weighted(NAIVE[1], Nuisances.resampled(more, 0, weights), False, wanted)
+    row = weighted(NAIVE[0], more, np.ones(more.n), False, wanted)
+    return row | weighted(NAIVE[1], more, weights, False, wanted)
 
 
-def weighted(name: str, nuisances: Nuisances, by_time: bool, wanted: Sequence[crl.PolicyValue]) -> dict[str, float]:
-    """Importance sampling with counted propensities, plain and self-normalised; the mean effective size of the weights."""
-    plain, normalized = (estimator(behavior=crl.Counts(by_time=by_time)) for estimator in (crl.IS, crl.WIS))
-    row = {f"{name}/IS/{k}": plain.point(nuisances, goal) for k, goal in enumerate(wanted)}
-    row |= {f"{name}/WIS/{k}": normalized.point(nuisances, goal) for k, goal in enumerate(wanted)}
-    sizes = [normalized.score(nuisances, goal).diagnostics["ess"] for goal in wanted] if name == "original" else []
+def weighted(
+    name: str, data: crl.Trajectories, weights: Floats, by_time: bool, wanted: Sequence[crl.PolicyValue]
+) -> dict[str, float]:
+    """Importance sampling with propensities counted once, plain and self-normalised; the mean effective size where unweighted."""
+    steps = data.steps()
+    counted = crl.Counts(by_time=by_time).fit(steps, weights[steps.trajectory], 0).logged(steps, np.ones(len(steps), np.bool_))
+    nuisances = Nuisances(replace(data, behavior_probabilities=counted), weights=weights)
+    row = {f"{name}/IS/{k}": crl.IS().point(nuisances, goal) for k, goal in enumerate(wanted)}
+    row |= {f"{name}/WIS/{k}": crl.WIS().point(nuisances, goal) for k, goal in enumerate(wanted)}
+    sizes = [crl.WIS().score(nuisances, goal).diagnostics["ess"] for goal in wanted] if name == "original" else []
     return row | ({"ESS": float(np.mean(sizes))} if sizes else {})
 
 
