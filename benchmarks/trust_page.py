@@ -32,26 +32,33 @@ A verdict says whether the data can tell what is asked. It does not see unobserv
 
 Each rule compares a figure with one bound for `caution` and one for `do not use` (`causalrl.diagnostics.verdict.RULES`).
 
-- `ess`, below 60 and below 30: the weights are worth so few trajectories that a normal interval does not hold. Of fewer than
-  120 trajectories the bounds are a half and a quarter.
-- `agreement`, below 60 and below 30: so few trajectories still do what the target does, at some step at which 30 or more are
-  under way; an estimator without weights extrapolates from there on.
+- `ess`, below 60 and below 10: the weights are worth so few trajectories that a normal interval does not hold. The bounds are the
+  same whatever the number of trajectories, so that more data never make a verdict worse; a small trial is `caution`.
+- `agreement`, below 60 for `caution`: so few trajectories still do what the target does, at a step that 30 or more and a tenth of
+  all reach, and an estimator without weights extrapolates from there on. On states this does not count: estimators that assume
+  a Markov process need pairs of state and action and no whole trajectories, and are judged by decisions never logged.
 - `largest_share`, 20% and 50%: one trajectory carries this share of the weight.
 - `largest_influence`, 50%: one trajectory makes up this share of the estimate's variance, so that the estimate without it is
   0.7 standard errors away (Gottesman et al. 2020).
 - `tail_index`, 1: the Pareto index of the weights is so large that they have no mean.
-- `mean_weight`, 4 standard errors from 1: right propensities give a mean weight of 1. They are wrong, or the data do not show
-  part of what the target does.
+- `mean_weight`, 4 and 8 standard errors from 1: right propensities give a mean of 1. They are wrong, or the data do not show part
+  of what the target does.
 - `unsupported_mass`, risk 4 and 20: decisions that nobody logged. The risk is their expected number along a trajectory of the
   target, times the root of the effective sample size, times 2 for weights or a model alone, 1 for both, 1/2 for marginal weights
   and a model: a bias grows with the first, and the standard error shrinks with the second.
 - unlogged decisions, 0.25 a trajectory for `do not use`: the same number whatever the sample size.
 - `lost_mass`, 4% and 30%: the target is in states whose marginal ratio the data do not tell.
-- `smd_after`, 0.1 and 0.25: covariates still differ between the arms after weighting (Austin 2009; Stuart 2010).
-- `smd_before`, 0.25: they differ, and only a regression makes up for it (Imbens & Rubin 2015).
+- `smd_after`, 0.1 and 0.2 beyond chance: covariates still differ between the arms after weighting (Austin 2009; Stuart 2010).
+  Chance is the difference that all covariates together stay below in 95 of 100 balanced studies, by their standard errors and
+  Bonferroni's bound. An estimator with an outcome model is at most `caution` by it.
+- `smd_before`, 0.25 beyond chance: they differ, and only a regression makes up for it (Imbens & Rubin 2015).
 - `calibration`, slope beyond 1.5 or below 1/1.5: cross-fitted propensities are too timid or too extreme.
 - baseline, always `caution`: `OnPolicyMean` does not look at the target.
-- units, below 30: too few independent units for a normal interval.
+- no width, always `caution`: all returns that count are the same, although others vary, so that the standard error is 0.
+- units, below 30 and below 5: too few independent units for a normal interval.
+
+Merged shards are judged anew, by the weights of all of them together; the balance of covariates in the whole is not known from
+shards and is not judged.
 
 The Bellman residual is shown and not judged: it contains the noise of rewards and transitions, so that no value of it is bad.
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from causalrl.checks import Floats
 from causalrl.diagnostics.record import Diagnostics, joint_diagnostics, merged_diagnostics
-from causalrl.diagnostics.verdict import Figures, judged
+from causalrl.diagnostics.verdict import judged_alone
 from causalrl.errors import EstimandError, IntervalError, MismatchError
 from causalrl.inference.algebra import combine, merge, transform
 from causalrl.inference.base import Evidence, Interval, IntervalMethod, make_interval, make_stderr, show_number
@@ -76,7 +76,7 @@ class Estimate:
 
     def __post_init__(self) -> None:
         if self.diagnostics["verdict"] is None:
-            object.__setattr__(self, "diagnostics", judged(Figures.of(self.diagnostics, self.evidence)))
+            object.__setattr__(self, "diagnostics", judged_alone(self.diagnostics, self.evidence))
 
     @property
     def n(self) -> int:
@@ -338,7 +338,7 @@ def _merge_two(a: Estimate, b: Estimate) -> Estimate:
     if "<lambda>" in a.estimator + a.estimand:
         raise MismatchError("merge: a lambda has no name by which shards could be compared; define the function with a name.")
     evidence = merge(a.evidence, b.evidence)
-    diagnostics = merged_diagnostics(a.diagnostics, b.diagnostics)
+    diagnostics = merged_diagnostics(a.diagnostics, b.diagnostics, a.n, b.n)
     return replace(
         a, value=evidence.value, diagnostics=diagnostics, evidence=evidence, fingerprint=f"{a.fingerprint}+{b.fingerprint}"
     )

@@ -37,7 +37,8 @@ KEYS = (
     "warnings",
 )
 """ess: Kish effective sample size of the weights used (the smallest over t for per-decision estimators). ess_by_time: (T,) of
-them. max_weight: the largest importance weight. mean_weight: of the final weights, 1 in expectation. largest_share: the
+them. max_weight: the largest importance weight. mean_weight: of the final weights, 1 in expectation; of an estimate made of two,
+that of the one whose weights are worth less. largest_share: the
 largest one's share of the total. tail_index: Pareto k of the final weights. unsupported_mass: share of target probability on
 actions that the behaviour never takes. lost_mass: (T,) share of the target's probability at each t in states where a marginal
 density ratio is unknown and counts as 0. truncated: the bound that was asked for, the share of weights above it, and the
@@ -139,14 +140,53 @@ _WORSE: dict[str, Callable[..., float]] = {
 def joint_diagnostics(a: Mapping[str, Any], b: Mapping[str, Any]) -> Diagnostics:
     """Of an estimate made of two: the worse of each figure and verdict, and the reasons and warnings of both."""
     joint = {key: rule(known) for key, rule in _WORSE.items() if (known := [d[key] for d in (a, b) if d[key] is not None])}
-    return Diagnostics({**merged_diagnostics(a, b), **joint})
+    weighted = [d for d in (a, b) if d["ess"] is not None]
+    mean = min(weighted, key=lambda d: d["ess"])["mean_weight"] if weighted else None
+    texts = {key: _both(a[key], b[key]) for key in ("reasons", "warnings")}
+    verdict = worse_verdict(a["verdict"], b["verdict"])
+    return Diagnostics({**dict.fromkeys(KEYS), **_common(a, b), **joint, **texts, "mean_weight": mean, "verdict": verdict})
 
 
-def merged_diagnostics(a: Mapping[str, Any], b: Mapping[str, Any]) -> Diagnostics:
-    """Of two shards: what they have in common, the worse verdict, and the reasons and warnings of both.
+def merged_diagnostics(a: Mapping[str, Any], b: Mapping[str, Any], n_a: int, n_b: int) -> Diagnostics:
+    """Of two shards of n_a and n_b trajectories: the figures of their weights together, to be judged anew.
 
-    Figures of the whole cannot be had from parts.
+    With m the mean weight, a shard has sum n m and sum of squares (n m)^2 / ess, so that both add up; m is 1 where it was not
+    recorded, its expectation. Warnings of weights concern a shard and not the whole. What the behaviour never does no shard can
+    make up for, so that it keeps the worse verdict.
     """
-    same = {key: a[key] for key in ("behavior", "folds") if a[key] == b[key]}
-    texts = {key: tuple(dict.fromkeys([*(a[key] or ()), *(b[key] or ())])) for key in ("reasons", "warnings")}
-    return Diagnostics({**dict.fromkeys(KEYS), **same, **texts, "verdict": worse_verdict(a["verdict"], b["verdict"])})
+    out: dict[str, Any] = {**dict.fromkeys(KEYS), **_common(a, b)}
+    texts = [text for text in _both(a["warnings"], b["warnings"]) if not text.startswith("OverlapWarning")]
+    out["warnings"] = tuple(texts)
+    if a["ess"] is not None and b["ess"] is not None:
+        out |= _pooled_weights(a, b, n_a, n_b)
+    if a["unsupported_mass"] or b["unsupported_mass"]:
+        out["verdict"], out["reasons"] = worse_verdict(a["verdict"], b["verdict"]), _both(a["reasons"], b["reasons"])
+        out["unsupported_mass"] = max(a["unsupported_mass"] or 0.0, b["unsupported_mass"] or 0.0)
+    return Diagnostics(out)
+
+
+def _pooled_weights(a: Mapping[str, Any], b: Mapping[str, Any], n_a: int, n_b: int) -> dict[str, Any]:
+    """Kish's size, mean, largest weight and its share, of the weights of two shards."""
+    totals = [n * (1.0 if d["mean_weight"] is None else d["mean_weight"]) for d, n in ((a, n_a), (b, n_b))]
+    total = sum(totals)
+    out: dict[str, Any] = {"ess": total**2 / sum(own**2 / d["ess"] for own, d in zip(totals, (a, b), strict=True))}
+    for key in ("mean_weight", "max_weight", "largest_share", "truncated"):
+        if a[key] is None or b[key] is None:
+            continue
+        if key == "mean_weight":
+            out[key] = total / (n_a + n_b)
+        elif key == "max_weight":
+            out[key] = max(a[key], b[key])
+        elif key == "largest_share":
+            out[key] = max(own * d[key] / total for own, d in zip(totals, (a, b), strict=True))
+        else:
+            out[key] = (a[key][0], *((n_a * x + n_b * y) / (n_a + n_b) for x, y in zip(a[key][1:], b[key][1:], strict=True)))
+    return out
+
+
+def _common(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: a[key] for key in ("behavior", "folds") if a[key] == b[key]}
+
+
+def _both(a: Iterable[str] | None, b: Iterable[str] | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*(a or ()), *(b or ())]))
