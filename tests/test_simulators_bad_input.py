@@ -51,6 +51,7 @@ from simulators import (
     ThinnedVisits,
     ToyMountainCar,
     TumourSimulator,
+    WorstConfounder,
 )
 
 Call = Callable[[Any], Any]
@@ -75,7 +76,7 @@ MODEL, DATA = CLINIC.scm(GumbelMax()), CLINIC.sample(6, EVEN, LONGER)
 HIDDEN = CLINIC | HideVariables("y") | Confounded(2.0)
 SEPSIS, ICU, TUMOUR = SepsisSimulator(), ICUSepsis(), TumourSimulator()
 PHYSICIAN = SEPSIS.physician(0.3)
-DESIGNS = (Point(), KangSchafer(), NieWager(), Kunzel(), Kennedy(), BinaryInstrument(), IHDP())
+DESIGNS = (Point(), KangSchafer(), NieWager(), Kunzel(), Kennedy(), BinaryInstrument(), IHDP(), WorstConfounder(2.0))
 
 # ------------------------------------------------------------------------------------------------- numbers and names out of range
 
