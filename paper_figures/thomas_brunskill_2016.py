@@ -75,7 +75,7 @@ def half_errors(replication: int, name: str, n: int) -> Row:
 
 
 def jobs(fast: bool) -> Mapping[str, Job]:
-    few, many, some, pair = (20, 24, 4, 3) if fast else (300, 1000, 128, 128)
+    few, many, some, pair = (30, 16, 4, 3) if fast else (1000, 1000, 128, 128)
     found = {}
     for name, sizes in SIZES.items():
         for n in sizes:
