@@ -47,6 +47,8 @@ Each rule compares a figure with one bound for `caution` and one for `do not use
   target, times the root of the effective sample size, times 2 for weights or a model alone, 1 for both, 1/2 for marginal weights
   and a model: a bias grows with the first, and the standard error shrinks with the second.
 - unlogged decisions, 0.25 a trajectory for `do not use`: the same number whatever the sample size.
+- a fixed end, always `do not use`: all trajectories end at one step as terminated, in states met earlier too, and a model that
+  pools the times (`FQE(TabularQ())` with a horizon) takes that end for chance. Records that merely stop are `End.TRUNCATED`.
 - `lost_mass`, 4% and 30%: the target is in states whose marginal ratio the data do not tell.
 - `smd_after`, 0.1 and 0.2 beyond chance: covariates still differ between the arms after weighting (Austin 2009; Stuart 2010).
   Chance is the difference that all covariates together stay below in 95 of 100 balanced studies, by their standard errors and

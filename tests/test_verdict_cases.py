@@ -132,6 +132,23 @@ def test_markov_estimators_need_no_whole_trajectories() -> None:
         assert estimate.diagnostics["verdict"] == RELIABLE, estimate.diagnostics["reasons"]
 
 
+def test_a_fixed_end_that_is_called_termination() -> None:
+    """Backward induction over 8 steps with a chance of 1/8 to end at each: 2.6 for a value of 4."""
+    rng, n, horizon = np.random.default_rng(12), 500, 8
+    o, a = rng.integers(0, 3, n * horizon), rng.integers(0, 2, n * horizon)
+    data = crl.Trajectories.from_arrays(o, a, a * 0.5, np.arange(n + 1) * horizon, n_states=3, n_actions=2)
+    goal = crl.PolicyValue(crl.Always(1), horizon=horizon)
+    pooled, by_time = (quiet(crl.FQE(crl.TabularQ(by_time=flag)), data, goal) for flag in (False, True))
+    assert (pooled.value, pooled.diagnostics["verdict"]) == (pytest.approx(0.5 * 8 * (1 - (7 / 8) ** 8), abs=0.2), STOP)
+    assert "End.TRUNCATED" in pooled.diagnostics["reasons"][0]
+    assert (by_time.value, by_time.diagnostics["verdict"]) == (pytest.approx(4.0), RELIABLE)
+    clock = crl.Trajectories.from_arrays(
+        np.tile(np.arange(horizon), n), a, a * 0.5, np.arange(n + 1) * horizon, n_states=horizon, n_actions=2
+    )
+    timed = quiet(crl.FQE(crl.TabularQ()), clock, goal)
+    assert (timed.value, timed.diagnostics["verdict"]) == (pytest.approx(4.0), RELIABLE)
+
+
 def test_a_late_step_that_few_reach_is_no_reason() -> None:
     """Geometric lengths: 14 of 31 agree at step 6, while the weights are worth 1,600 of 2,000."""
     rng, n = np.random.default_rng(6), 2000

@@ -31,6 +31,8 @@ class Figures:
             beyond them, or None.
         baseline: the estimate does not depend on the target.
         flat: every influence value is 0, although the rewards vary.
+        fixed_end: the step at which every trajectory ends for good, in states met earlier too, for a model alone that pools the
+            times, or None.
         known: no nuisance was learned from the data.
         chance_before, chance_after: (d,) standardised mean differences that chance alone may leave.
     """
@@ -42,6 +44,7 @@ class Figures:
     agreeing: int | None = None
     baseline: bool = False
     flat: bool = False
+    fixed_end: int | None = None
     known: bool = False
     chance_before: float | Floats = 0.0
     chance_after: float | Floats = 0.0

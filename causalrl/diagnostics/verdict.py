@@ -149,6 +149,14 @@ RULES = (
         "there: choose a target nearer to the data, or coarser states.",
     ),
     Rule(
+        "fixed_end",
+        lambda f: f.fixed_end,
+        None,
+        0.0,
+        "every trajectory ends at step {value} as terminated, in states met earlier too, so that a model that pools the times "
+        "takes the end for chance: pass end=End.TRUNCATED with final_observations, or use TabularQ(by_time=True).",
+    ),
+    Rule(
         "lost_mass",
         largest("lost_mass"),
         *LOST,

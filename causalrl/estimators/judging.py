@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from causalrl.checks import Bools, Floats, Ints
+from causalrl.data import End, Trajectories
 from causalrl.diagnostics.balance import standardized_differences
 from causalrl.diagnostics.figures import Figures
 from causalrl.diagnostics.verdict import EFFECT_RULES, judged
@@ -19,6 +20,7 @@ from causalrl.inference.functionals import cluster_totals
 from causalrl.kernels.ragged import agreement_by_time
 from causalrl.nuisances.behavior import BehaviorFit, as_behavior
 from causalrl.nuisances.crossfit import Nuisances
+from causalrl.nuisances.tabular import TabularQ
 
 REACHED = 0.1
 """Share of the trajectories that must reach a step for agreement there to count: later ones hardly move the value."""
@@ -43,8 +45,10 @@ def judged_value(estimate: Estimate, estimator: Any, nuisances: Nuisances, goal:
         "calibration": calibration_of(nuisances, behavior, folds, goal.horizon, estimate.diagnostics["behavior"]),
     }
     diagnostics = estimate.diagnostics.updated(**values, verdict=None, reasons=None)
-    extrapolates = diagnostics["ess"] is None and not data.tabular
-    many = (under_way >= max(FEW, REACHED * data.n)) & extrapolates
+    alone = diagnostics["ess"] is None
+    many = (under_way >= max(FEW, REACHED * data.n)) & (alone and not data.tabular)
+    q = getattr(estimator, "q", None)
+    pooled = alone and goal.horizon is not None and isinstance(q, TabularQ) and not q.by_time
     figures = Figures(
         diagnostics,
         data.n,
@@ -53,6 +57,7 @@ def judged_value(estimate: Estimate, estimator: Any, nuisances: Nuisances, goal:
         agreeing=int(agreeing[many].min()) if many.any() else None,
         baseline=baseline and not own,
         flat=is_flat(estimate, steps.rewards),
+        fixed_end=fixed_end(data) if pooled else None,
         known=estimate.fixed_nuisances,
     )
     return replace(estimate, diagnostics=judged(figures))
@@ -64,6 +69,14 @@ def is_flat(estimate: Estimate, rewards: Floats) -> bool:
     if evidence.functional is None or evidence.linear is not None:
         return False
     return bool(np.abs(evidence.influence).max() < 1e-9 * np.ptp(rewards))
+
+
+def fixed_end(data: Trajectories) -> int | None:
+    """The length of all trajectories of states, where all are terminated there and a last state is met earlier too."""
+    length, last = int(data.lengths[0]), data.offsets[1:] - 1
+    if length == 1 or (data.lengths != length).any() or (data.end != End.TERMINATED).any():
+        return None
+    return length if np.isin(data.observations[last], np.delete(data.observations, last)).any() else None
 
 
 def calibration_of(nuisances: Nuisances, behavior: Any, folds: int | None, horizon: int | None, used: str | None) -> float | None:
