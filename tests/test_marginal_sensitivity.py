@@ -323,6 +323,32 @@ def test_bounds_widen_with_gamma(study: crl.Trajectories) -> None:
         assert (np.diff(frame["high"]) > 0).all()
 
 
+def test_bounds_are_nested_whatever_the_learners_say() -> None:
+    """Boosted trees on 300 units, whose bounds at gamma = 1.02 do not hold the estimate if learned at that gamma alone."""
+    rng = np.random.default_rng(8)
+    x = rng.normal(size=(300, 3))
+    arm = (rng.random(300) < 1 / (1 + np.exp(-1.5 * x[:, 0]))).astype(int)
+    study = crl.Trajectories.from_cross_section(x, arm, 2 * x[:, 0] ** 2 + arm + rng.standard_t(3, size=300))
+    estimator = crl.AIPW(crl.PerAction(GradientBoostingRegressor(n_estimators=10, random_state=0)), LOGIT, folds=2)
+    found = crl.sensitivity_analysis(estimator, study, crl.ATE(), crl.MarginalModel([1, 1.02, 1.05]))
+    for name, sign in (("low", -1), ("interval_low", -1), ("high", 1), ("interval_high", 1)):
+        assert (sign * np.diff(found.frame[name]) >= 0).all()
+    assert found.frame["low"][0] == pytest.approx(found.estimate.value, abs=1e-9)
+    assert any("came out inside those of a smaller gamma" in text for text in found.findings)
+    alone = analysed(estimator, study, crl.ATE(), 1.02).iloc[0]
+    assert alone["low"] <= found.estimate.value <= alone["high"]
+    assert alone.tolist() == found.frame.iloc[1].tolist()
+    linear = crl.sensitivity_analysis(AIPW, study, crl.ATE(), crl.MarginalModel([1, 1.5, 2]))
+    assert not any("came out inside" in text for text in linear.findings)
+
+
+@pytest.mark.parametrize("estimator", [AIPW, HAJEK], ids=str)
+def test_an_outcome_that_never_varies_has_no_tails(estimator: crl.Estimator, study: crl.Trajectories) -> None:
+    data = crl.Trajectories.from_cross_section(study.observations, study.actions, np.ones(study.n))
+    frame = analysed(estimator, data, crl.ATE(), 1, 2)
+    assert frame.iloc[1].drop("gamma").tolist() == frame.iloc[0].drop("gamma").tolist()
+
+
 @pytest.mark.parametrize("estimator", [AIPW, HAJEK, PLAIN], ids=str)
 def test_contrasts_of_policies(estimator: crl.Estimator, study: crl.Trajectories) -> None:
     same = analysed(estimator, study, crl.Contrast(crl.Uniform(2), crl.Uniform(2)), 3).iloc[0]

@@ -38,6 +38,8 @@ from benchmarks.sensitivity_policies import (
     ward_replication,
 )
 from causalrl.errors import CausalRLError, EstimandError, IntervalError, SensitivityError
+from causalrl.nuisances.crossfit import Nuisances
+from causalrl.sensitivity.decisions import Decision
 from simulators import Confounded, NamkoongSepsis
 from tests.conftest import TARGET, cross_section, output_whatever_runs_it, ragged_data
 
@@ -415,8 +417,107 @@ def test_findings_and_the_figure() -> None:
     assert 2 < found.tipping_point() < 20
     assert found.plot().get_ylabel()
     assert "gamma" in str(found.summary())
-    sparse = crl.sensitivity_analysis(crl.IS(), ragged_data(20), TARGET, crl.NamkoongModel([1, 2], replicates=2))
-    assert any("fewer than 9 others" in text for text in sparse.findings)
+
+
+def late_data(per_cell: int) -> crl.Trajectories:
+    """Four first actions equally often, then one of two states and of four actions; known chances of 1 / 4."""
+    first, state, action = (part.ravel() for part in np.meshgrid(range(4), range(2), range(4 * per_cell), indexing="ij"))
+    n, y = len(first), np.random.default_rng(0).normal(size=len(first))
+    observations, actions, rewards = (
+        np.column_stack(pair).ravel() for pair in ((0 * state, state), (first, action % 4), (0 * y, y))
+    )
+    return crl.Trajectories.from_arrays(
+        observations, actions, rewards, 2 * np.arange(n + 1), n_states=2, n_actions=4, behavior_probabilities=np.full(2 * n, 0.25)
+    )
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_only_trajectories_of_positive_weight_count(step: int) -> None:
+    """At step 1 a quarter of each state and action came there as the target would, and carry the weight; at step 0 all do."""
+    goal = crl.PolicyValue(crl.Always(1), horizon=2)
+    for per_cell, thin in ((8, step == 1), (12, False)):
+        data = late_data(per_cell)
+        decision = Decision.of(crl.IS(), Nuisances(data), goal, step)
+        mass, sizes = decision.effective_sizes()
+        assert np.diff(decision.groups.starts).min() >= 4 * per_cell
+        assert sizes[mass > 0] == pytest.approx(8 * per_cell if step == 0 else per_cell)
+        found = crl.sensitivity_analysis(crl.IS(), data, goal, crl.NamkoongModel([1, 2], step=step, replicates=2))
+        assert any("with fewer than 10 effective trajectories" in text for text in found.findings) is thin
+    naive = crl.sensitivity_analysis(crl.IS(), late_data(8), goal, crl.NaiveModel([1, 2], step=1, replicates=2))
+    assert not any("effective trajectories" in text for text in naive.findings)
+
+
+# what gamma limits at a later step
+
+HISTORIES = ((-1.0, 9.0), (1.0, -9.0))
+"""Returns with chances 9 / 10 and 1 / 10, by what was recorded at step 0."""
+
+
+def history_population(depends: bool) -> tuple[np.ndarray, ...]:
+    """What was recorded at step 0, the action at step 1 (chance 1 / 2) and the return that action 1 would have, by exact counts:
+    given the record, one below its expectile at gamma = 2 is twice as likely, to a factor, where action 0 was taken."""
+    rows = []
+    for h, (often, rare) in enumerate(HISTORIES if depends else HISTORIES[:1] * 2):
+        tilted = 18 / 19 if often < rare else 9 / 11
+        for action, chance in ((1, 0.9), (0, tilted)):
+            common = round(2090 * chance)
+            rows += [(h, action, often)] * common + [(h, action, rare)] * (2090 - common)
+    return tuple(np.array(rows).T)
+
+
+@pytest.mark.parametrize("depends", [True, False])
+def test_gamma_counts_the_earlier_record_with_the_unobserved(depends: bool) -> None:
+    """A logger that goes by the record and by what the return would be, with odds that differ by 2 between any two returns.
+
+    If the law of the return depends on that record, the true value is outside the bounds for 2, and inside those for the largest
+    ratio of the odds over both; if it does not, the value is the bound for 2 itself.
+    """
+    h, action, y = history_population(depends)
+    taken = [[action[(h == k) & (y == value)].mean() for value in np.unique(y[h == k])] for k in (0, 1)]
+    odds = np.divide(taken, np.subtract(1, taken))
+    assert odds.max(axis=1) / odds.min(axis=1) == pytest.approx(2)
+    assert odds.max() / odds.min() == pytest.approx(3.8 / 1.1 if depends else 2)
+    pairs = ((h, np.full(len(h), 2)), (0 * h, action), (0 * h, action * y))
+    observations, actions, rewards = (np.column_stack(pair).ravel() for pair in pairs)
+    data = crl.Trajectories.from_arrays(observations.astype(int), actions.astype(int), rewards, 2 * np.arange(len(h) + 1))
+    policy = crl.TabularPolicy(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    model = crl.NamkoongModel([2.0, 3.8 / 1.1], step=1, replicates=2)
+    found = crl.sensitivity_analysis(crl.IS(behavior=BY_TIME), data, crl.PolicyValue(policy, horizon=2), model)
+    low, truth = found.frame["low"], y.mean()
+    assert any("what was recorded before step 1 together with the unobserved" in text for text in found.findings)
+    if depends:
+        assert low[0] - truth > 0.02
+        assert low[1] < truth
+    else:
+        assert low[0] == pytest.approx(truth, abs=1e-12)
+
+
+@pytest.mark.parametrize("outcome", [1.0, 0.1, -7e5])
+def test_a_constant_outcome_has_one_bound(outcome: float) -> None:
+    data = cross_section()
+    study = crl.Trajectories.from_cross_section(data.observations, data.actions, np.full(data.n, outcome))
+    recipe = crl.IS(behavior=crl.Logit())
+    for goal in (crl.ATE(), crl.Always(1)):
+        found = crl.sensitivity_analysis(recipe, study, goal, crl.NamkoongModel([1, 2, 9], replicates=5))
+        assert found.frame[["low", "high"]].to_numpy() == pytest.approx(found.estimate.value, abs=1e-9 * abs(outcome))
+
+
+def test_design_sensitivity_compares_like_with_like() -> None:
+    data, model = ragged_data(horizon=3), crl.NamkoongModel([1, 2], replicates=2)
+
+    def run(data: crl.Trajectories, model: crl.SensitivityModel) -> crl.SensitivityAnalysis:
+        return crl.sensitivity_analysis(crl.IS(), data, crl.PolicyValue(TARGET, horizon=3), model)
+
+    own = run(data, model)
+    assert crl.design_sensitivity(own, own) == 1
+    refused = [
+        (run(data, crl.NaiveModel([1, 2], replicates=2)), "model: NaiveModel"),
+        (run(data, crl.NamkoongModel([1, 3], replicates=2)), "gammas: the analyses have other ones"),
+        (run(ragged_data(40, horizon=3), model), "data: the analyses are of different data"),
+    ]
+    for other, text in refused:
+        with pytest.raises(SensitivityError, match=text):
+            crl.design_sensitivity(other, own)
 
 
 def analysed(estimator: crl.Estimator, goal: object = TARGET, **settings: object) -> Callable[[], object]:

@@ -16,6 +16,7 @@ from sklearn.linear_model import LinearRegression
 import causalrl as crl
 from causalrl.errors import EstimandError, IntervalError, SensitivityError
 from causalrl.nuisances.crossfit import Nuisances
+from causalrl.sensitivity.base import about_zero, first_crossing
 from causalrl.sensitivity.bias_bounds import Strength, equal_strength
 from causalrl.sensitivity.bias_routes import LinearGain
 from causalrl.sensitivity.pairs import pair_differences
@@ -92,17 +93,40 @@ def test_the_risk_ratio_of_a_two_by_two_table() -> None:
 
 def test_a_difference_by_the_published_approximation(nhefs: crl.Trajectories) -> None:
     analysis = analysed(crl.EValue(), nhefs)
-    effect, spread = AIPW.estimate(nhefs, crl.ATE()), nhefs.rewards.std(ddof=1)
+    import statsmodels.api as sm
+
+    effect = AIPW.estimate(nhefs, crl.ATE())
+    spread = np.sqrt(sm.OLS(nhefs.rewards, sm.add_constant(nhefs.actions)).fit().scale)  # pooled within the arms
     d, s = effect.value / spread, effect.stderr / spread
     ratios = np.exp([0.91 * d, 0.91 * d - 1.78 * s, 0.91 * d + 1.78 * s])
     row = analysis.frame.iloc[0]
     np.testing.assert_allclose(row[["risk_ratio", "low", "high"]].to_numpy(float), ratios)
     np.testing.assert_allclose(row[["e_value", "limit_e_value"]].to_numpy(float), (ratios + np.sqrt(ratios**2 - ratios))[:2])
-    assert "2.30 each" in analysis.summary()
+    assert "2.31 each" in analysis.summary()
     one_kilogram = analysed(crl.EValue(null=1.0), nhefs).frame.iloc[0]
     assert one_kilogram["risk_ratio"] / one_kilogram["null"] == pytest.approx(np.exp(0.91 * (effect.value - 1) / spread))
     assert analysed(crl.EValue(null=effect.value), nhefs).frame["e_value"][0] == pytest.approx(1.0, abs=1e-6)
     assert analysed(crl.EValue(), nhefs, crl.IPW(), crl.ATT()).frame["e_value"][0] > 1.5
+
+
+@pytest.mark.filterwarnings("ignore::causalrl.errors.CausalRLWarning")  # 20 treated
+def test_the_effect_is_not_part_of_its_own_scale() -> None:
+    """A shift of ten standard deviations within arms of different sizes, by hand: d = 10, a ratio of exp(9.1)."""
+    noise = np.tile([-1.0, 1.0], 30)
+    arm = np.repeat([1, 0], [20, 40])
+    spread = np.sqrt(60 / 58)
+    study = crl.Trajectories.from_cross_section(np.zeros(60, int), arm, noise + 10 * spread * arm)
+    analysis = analysed(crl.EValue(), study, crl.IPW())
+    assert analysis.frame["risk_ratio"][0] == pytest.approx(np.exp(9.1))
+    assert "10 standard deviations of the outcome, pooled within the arms" in analysis.summary()
+
+
+@pytest.mark.parametrize("codes", [(0.0, 100.0), (1.0, 2.0), (-1.0, 1.0)])
+def test_two_outcomes_are_coded_zero_and_one(codes: tuple[float, float]) -> None:
+    data = cross_section()
+    study = crl.Trajectories.from_cross_section(data.observations, data.actions, np.where(data.rewards > 0, *codes[::-1]))
+    with pytest.raises(EstimandError, match=f"two values {codes[0]:g} and {codes[1]:g}; code them 0 and 1"):
+        analysed(crl.EValue(), study, crl.IPW())
 
 
 # Rosenbaum bounds
@@ -178,6 +202,27 @@ def test_bounds_widen_with_gamma_and_the_findings_name_the_largest() -> None:
     assert 3 < analysis.tipping_point() < 4
     assert test.largest_gamma(1e-9) == 1.0
     assert PairTest.of(crl.SignTest(), np.ones(500)).largest_gamma(0.05) > 80  # (g / (1 + g))^500 = 0.025
+
+
+@pytest.mark.parametrize("pairs", [1, 12, 250])
+def test_the_largest_gamma_has_bounds(pairs: int) -> None:
+    gains = np.random.default_rng(2).normal(1, 1, pairs)
+    row = analysed(crl.RosenbaumBounds([1, 1e6]), paired(gains, np.zeros(pairs)), crl.IPW()).frame.iloc[1]
+    assert row["low"] == pytest.approx(gains.min(), abs=0.5)
+    assert row["high"] == pytest.approx(gains.max(), abs=0.5)
+    assert row["p_high"] == 1
+    with pytest.raises(SensitivityError, match=r"gammas: 1e\+10 is beyond 1e\+06"):
+        crl.RosenbaumBounds([1, 1e10])
+
+
+def test_the_tipping_point_of_an_interval_that_becomes_infinite() -> None:
+    """At gamma 2 the interval excludes -5, at 5 it is the whole line: nothing in between is known to hold -5."""
+    gains = np.array([5.0, 3, 8, 2, 6, 1, -1, 7, 4, 9, 2.5, 3.5])
+    analysis = analysed(crl.RosenbaumBounds([1, 1.5, 2, 5, 20]), paired(gains, np.zeros(12)), crl.IPW())
+    frame = analysis.frame.set_index("gamma")
+    assert frame["interval_low"][2] > -5
+    assert frame["interval_low"][5] == -np.inf
+    assert analysis.tipping_point(-5.0) == 5
 
 
 def test_many_pairs_have_the_normal_distribution() -> None:
@@ -517,6 +562,63 @@ def test_what_each_model_refuses() -> None:
 def test_bad_parameters(make: Any, text: str) -> None:
     with pytest.raises((SensitivityError, IntervalError), match=text):
         make()
+
+
+def test_crossings() -> None:
+    gammas = np.array([1.5, 2.0, 3.0])
+    assert first_crossing(gammas, np.array([1.0, 1.0, -1.0])) == 2.5
+    assert first_crossing(gammas, np.array([1.0, -np.inf, -np.inf])) == 2
+    assert first_crossing(gammas, np.array([np.inf, np.inf, -1.0])) == 3
+    assert first_crossing(gammas, np.array([0.0, -1.0, -2.0])) == 1.5
+    assert first_crossing(gammas, np.ones(3)) == np.inf
+    with pytest.raises(SensitivityError, match="at 2 are not numbers"):
+        first_crossing(gammas, np.array([1.0, np.nan, -1.0]))
+
+
+@pytest.mark.parametrize(
+    ("gammas", "low", "text"),
+    [
+        ([1.5, 2.0], [-0.1, -0.2], "at gamma = 1.5, the first asked, already: the tipping point is at most that"),
+        ([1.0, 2.0], [-0.1, -0.2], "at gamma = 1: no unobserved confounding is needed"),
+        ([1.0, 2.0], [0.1, -0.1], "holds a difference of 0 from gamma = 1.5 on"),
+        ([1.0, 2.0], [0.2, 0.1], "excludes a difference of 0 at every gamma asked, up to 2"),
+    ],
+)
+def test_what_is_said_of_no_difference(gammas: list[float], low: list[float], text: str) -> None:
+    assert text in about_zero(np.array(gammas), np.array(low), np.ones(2))
+
+
+def test_the_findings_name_the_weakest_that_could_and_the_strongest_that_could_not() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 3))
+    arm = (x @ [0.35, 0.1, 0.6] + rng.normal(size=400) > 0).astype(int)
+    outcome = 0.6 * arm + x @ [0.25, 0.1, 0.6] + rng.normal(size=400)
+    data = crl.Trajectories.from_cross_section(x, arm, outcome, feature_names=["a", "b", "c"])
+    times = (6, 1, 2, 3, 4, 5, 7)  # in any order
+    analysis = analysed(crl.OmittedVariable(benchmarks=["a", "b", "c"], times=times), data, OLS)
+    frame = analysis.frame.set_index("scenario")
+    could = frame.index[frame["low"] <= 0]
+    reached = frame.index[(frame["low"] > 0) & (frame["interval_low"] <= 0)]
+    for name in "abc":
+        rows = [f"{count}x {name}" for count in range(1, 8) if f"{count}x {name}" in frame.index]
+        said = [text for text in analysis.findings if text.startswith("A confounder") and f"x {name}" in text]
+        estimate, interval = ([row for row in rows if row in own] for own in (could, reached))
+        neither = [row for row in rows if row not in could and row not in reached]
+        expected = [*neither[-1:], *sorted({*interval[:1], *interval[-1:]}), *estimate[:1]]
+        assert [text.split()[2] + " " + text.split()[3].strip(",") for text in said] == expected
+    weakest = next(row for row in (f"{count}x c" for count in range(1, 8)) if row in could)
+    assert any(
+        text.startswith(f"A confounder {weakest}") and "could bring the estimate to 0" in text for text in analysis.findings
+    )
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0, 0.1])
+@pytest.mark.parametrize("estimator", [AIPW, OLS, crl.PLR(LinearRegression(), crl.Logit())], ids=["AIPW", "OLS", "PLR"])
+def test_a_constant_outcome_leaves_nothing_to_explain(estimator: Any, constant: float) -> None:
+    data = cross_section()
+    study = crl.Trajectories.from_cross_section(data.observations, data.actions, np.full(data.n, constant))
+    with pytest.raises(SensitivityError, match="nothing is left unexplained"):
+        analysed(crl.OmittedVariable(), study, estimator)
 
 
 def test_a_benchmark_beyond_what_there_is() -> None:

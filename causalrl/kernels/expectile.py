@@ -22,6 +22,8 @@ from causalrl.kernels.refit import row_of
 MOST_ROUNDS = 200
 """Rounds of reweighted least squares, which has no proof that it ends; it takes about five."""
 _RANK = 1e-11
+_ROUNDING = 1e-10
+"""Relative to the largest outcome: one that is nearer than this to its expectile stays on the side it was counted on."""
 
 
 class Path(NamedTuple):
@@ -167,6 +169,10 @@ def linear_expectile(design: Floats, outcomes: Floats, weights: Floats, members:
     Args:
         below: (members,) whose outcome lies below at the start, and at the end.
     """
+    most = 0.0
+    for i in members:
+        if weights[i] > 0.0:
+            most = max(most, abs(outcomes[i]))
     for _ in range(MOST_ROUNDS):
         coefficients = weighted_fit(design, outcomes, weights, members, ratio, below)
         total, changed = 0.0, False
@@ -176,7 +182,8 @@ def linear_expectile(design: Floats, outcomes: Floats, weights: Floats, members:
             for f in range(design.shape[1]):
                 value += design[i, f] * coefficients[f]
             total += weights[i] * value
-            if weights[i] > 0.0 and below[j] != (outcomes[i] < value):
+            apart = abs(outcomes[i] - value) > _ROUNDING * most
+            if apart and weights[i] > 0.0 and below[j] != (outcomes[i] < value):
                 below[j], changed = not below[j], True
         if not changed or np.isnan(total):
             return total

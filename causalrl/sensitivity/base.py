@@ -70,10 +70,12 @@ class SensitivityAnalysis:
             interval: of the confidence interval of the bounds; False takes the bounds themselves.
 
         Returns:
-            The least gamma of the frame where that holds the value, and infinity where none does.
+            The least gamma where that holds the value, and infinity where none of the frame does. Next to an infinite limit
+            it is the first gamma of the frame known to hold it. The first gamma of the frame, if above 1, is only a limit: the
+            tipping point is at most that.
 
         Raises:
-            SensitivityError: for a model without bounds.
+            SensitivityError: for a model without bounds, or bounds that are not numbers.
         """
         value = number("value", value)
         low, high = ("interval_low", "interval_high") if interval else ("low", "high")
@@ -139,29 +141,59 @@ def design_sensitivity(worse: SensitivityAnalysis, better: SensitivityAnalysis, 
         By linear interpolation; infinity where they are told apart at every gamma of the frames.
 
     Raises:
-        SensitivityError: for models without bounds, or other gammas.
+        SensitivityError: for models without bounds, other models or gammas, or other data.
     """
     low, high = ("interval_low", "interval_high") if interval else ("low", "high")
     gammas = bound_column(better, "gamma")
     if not np.array_equal(gammas, bound_column(worse, "gamma")):
         raise SensitivityError("gammas: the analyses have other ones; analyse both policies with one model.")
+    if worse.model != better.model:
+        raise SensitivityError(f"model: {worse.model} and {better.model}; analyse both policies with one model.")
+    if worse.estimate.fingerprint != better.estimate.fingerprint:
+        raise SensitivityError("data: the analyses are of different data; analyse both policies on the same.")
     return first_crossing(gammas, bound_column(better, low) - bound_column(worse, high))
 
 
 def first_crossing(gammas: Floats, gaps: Floats) -> float:
     """The least gamma at which a gap, linear between the points, is no longer positive; infinity where it stays so.
 
+    Where a gap on either side is infinite nothing can be interpolated: the first gamma known to close it.
+
+    Raises:
+        SensitivityError: for a gap that is not a number.
+
     >>> first_crossing(np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.25, -0.25]))
     2.5
+    >>> first_crossing(np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.25, -np.inf]))
+    3.0
     """
+    if np.isnan(gaps).any():
+        raise SensitivityError(
+            f"gamma: the bounds at {gammas[np.argmax(np.isnan(gaps))]:g} are not numbers; leave it out of gammas."
+        )
     closed = np.flatnonzero(gaps <= 0)
     if not len(closed):
         return np.inf
     j = int(closed[0])
-    if j == 0:
-        return float(gammas[0])
+    if j == 0 or not np.isfinite(gaps[j - 1 : j + 1]).all():
+        return float(gammas[j])
     share = gaps[j - 1] / (gaps[j - 1] - gaps[j])
     return float(gammas[j - 1] + share * (gammas[j] - gammas[j - 1]))
+
+
+def about_zero(gammas: Floats, low: Floats, high: Floats) -> str:
+    """From which strength on the interval of a difference holds 0."""
+    tip = first_crossing(gammas, np.maximum(low, -high))
+    if np.isinf(tip):
+        return f"The interval of the bounds excludes a difference of 0 at every gamma asked, up to {gammas[-1]:g}."
+    if tip > gammas[0]:
+        return f"The interval of the bounds holds a difference of 0 from gamma = {tip:.3g} on."
+    if tip == 1:
+        return "The interval of the bounds holds a difference of 0 at gamma = 1: no unobserved confounding is needed for that."
+    return (
+        f"The interval of the bounds holds a difference of 0 at gamma = {tip:.3g}, the first asked, already: the tipping point "
+        "is at most that."
+    )
 
 
 def bound_column(analysis: SensitivityAnalysis, name: str) -> Floats:

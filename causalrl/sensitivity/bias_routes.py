@@ -22,6 +22,9 @@ from causalrl.policies import Always
 from causalrl.sensitivity.base import SensitivityModel
 from causalrl.sensitivity.bias_bounds import BiasBounds, DebiasedEffect, RegressionCoefficient
 
+_ROUNDING = 1e-12
+"""Of residuals, relative to the largest outcome."""
+
 
 class Gain(ABC):
     """What a recorded covariate explains beyond the others."""
@@ -126,10 +129,7 @@ class LeastSquares(Route):
         effect = float(treatment @ outcome / (treatment @ treatment))
         errors = outcome - effect * treatment
         stderr = float(np.sqrt(errors @ errors / df / (treatment @ treatment)))
-        if not stderr > 1e-12 * data.rewards.std():
-            raise SensitivityError(
-                "rewards: the covariates and the treatment explain the outcome exactly; nothing is left unexplained."
-            )
+        _require_unexplained(errors, data.rewards)
         return RegressionCoefficient(effect, stderr, df)
 
     def gain(self, column: int) -> LinearGain:
@@ -138,6 +138,14 @@ class LeastSquares(Route):
         with_treatment = np.column_stack([others, self._treatment])
         return LinearGain(
             _partial_r2(others, own, self._treatment), _partial_r2(with_treatment, own, self.nuisances.data.rewards)
+        )
+
+
+def _require_unexplained(errors: Floats, outcomes: Floats) -> None:
+    """Refuse errors that are zero to rounding."""
+    if not np.sqrt(np.mean(errors**2)) > _ROUNDING * np.abs(outcomes).max():
+        raise SensitivityError(
+            "rewards: the covariates and the treatment explain the outcome exactly; nothing is left unexplained."
         )
 
 
@@ -181,6 +189,7 @@ class Learned(Route):
     def _debiased(self, errors: Floats, squared_weights: float, weight_influence: Floats) -> DebiasedEffect:
         estimate = FittedEstimator(self.estimator, self.nuisances).estimate(self.goal)
         clusters = self.nuisances.data.clusters
+        _require_unexplained(errors, self.nuisances.data.rewards)
         return DebiasedEffect(float(estimate.value), estimate.influence, clusters, errors**2, squared_weights, weight_influence)
 
 

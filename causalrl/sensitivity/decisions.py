@@ -14,7 +14,7 @@ from causalrl.errors import SensitivityError
 from causalrl.estimands import PolicyValue
 from causalrl.estimators.refits import in_blocks
 from causalrl.estimators.weighting import IS
-from causalrl.kernels.expectile import Groups, Path, linear_curves, naive_curves, tabular_curves
+from causalrl.kernels.expectile import Groups, Path, linear_curves, naive_curves, split_all, tabular_curves
 from causalrl.nuisances.behavior import BehaviorFit, CompiledPropensities
 from causalrl.nuisances.crossfit import Nuisances
 from causalrl.nuisances.features import Standardized
@@ -89,6 +89,16 @@ class Decision:
         out = np.zeros((steps.data.n, 1 + features.width))
         out[members] = features.with_intercept(steps.observations[steps.first[members] + self.step])
         return out
+
+    def effective_sizes(self) -> tuple[Floats, Floats]:
+        """Total weight of each group that a confounder can move, as a share of the trajectories, and the effective number of
+        trajectories that carry it, (sum w)^2 / sum w^2; 0 where all have weight 0, as has all that a natural course moves."""
+        if self.natural:
+            return np.zeros(1), np.zeros(1)
+        _, weights, _ = split_all(self.path, self.logged[0], True, np.ones(self.ratios.target.steps.data.n))
+        own, first = weights[self.groups.members], self.groups.starts[:-1]
+        mass, squares = np.add.reduceat(own, first), np.add.reduceat(own**2, first)
+        return mass, np.divide(mass**2, squares, out=np.zeros_like(mass), where=squares > 0)
 
     @property
     def compiled(self) -> bool:

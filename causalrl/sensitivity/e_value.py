@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalrl.checks import number
+from causalrl.checks import Floats, number
 from causalrl.errors import EstimandError, SensitivityError
 from causalrl.estimands import ATE, Contrast, Estimand, PopulationEffect
 from causalrl.estimate import Estimate
@@ -20,6 +20,8 @@ from causalrl.sensitivity.effects import compared_arms
 _RATIO_OF_DIFFERENCE, _RATIO_OF_ERROR = 0.91, 1.78
 """The log risk ratio of a difference of one standard deviation, and the width of its 95% interval for a standard error of one
 (VanderWeele & Ding 2017, table 2)."""
+_ROUNDING = 1e-12
+"""Of a standard deviation, relative to the largest outcome."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class EValue(SensitivityModel):
 
     For an outcome of 0 and 1 the risk ratio is that of the estimator's two arm values, with the interval of its logarithm. For
     any other outcome it is exp(0.91 d), with limits exp(0.91 d -/+ 1.78 s), for d and s the effect and its standard error in
-    standard deviations of the outcome (VanderWeele & Ding 2017, table 2): an approximation for an outcome that is near normal.
+    standard deviations of the outcome (VanderWeele & Ding 2017, table 2), pooled within the two arms as for Cohen's d, so that
+    the effect itself is not part of the scale: an approximation for an outcome that is near normal.
 
     Args:
         null: what the confounder has to bring the effect to: a risk ratio for an outcome of 0 and 1, else an effect in the
@@ -92,7 +95,7 @@ class EValue(SensitivityModel):
     Raises:
         EstimandError: from the analysis, for sequential data and for what compares no two arms; for an outcome of 0 and 1 also
             for effects in tilted populations and estimators without arm values. IntervalError: where the estimate has no
-            default interval.
+            default interval. Also for an outcome of two other values than 0 and 1.
 
     Example:
         >>> import causalrl as crl
@@ -119,12 +122,12 @@ class EValue(SensitivityModel):
         arms = compared_arms(self, nuisances, goal)
         fitted = FittedEstimator(estimator, nuisances)
         estimate = fitted.estimate(goal)
-        outcomes = nuisances.data.rewards[np.isin(nuisances.data.actions, arms)]
-        if np.isin(outcomes, (0, 1)).all():
+        outcomes = [nuisances.data.rewards[nuisances.data.actions == arm] for arm in arms]
+        if _is_binary(np.concatenate(outcomes)):
             ratio = self._of_risks(fitted, goal)
             remarks: tuple[str, ...] = ()
         else:
-            ratio, remarks = self._of_difference(estimate, float(outcomes.std(ddof=1)))
+            ratio, remarks = self._of_difference(estimate, _pooled_spread(*outcomes))
         frame = pd.DataFrame(
             {
                 "risk_ratio": [ratio.value],
@@ -157,16 +160,14 @@ class EValue(SensitivityModel):
 
     def _of_difference(self, estimate: Estimate, spread: float) -> tuple[RiskRatio, tuple[str, ...]]:
         """The ratio that stands for a difference of means, and what to say of it."""
-        if not spread > 0:
-            raise EstimandError("rewards: the outcome is the same for everybody, so that an effect has no scale.")
         method = estimate.default_method if self.method is None else self.method
         error = float(make_stderr(estimate.evidence, method)) / spread
         difference = float(estimate.value) / spread
         middle, half = _RATIO_OF_DIFFERENCE * difference, _RATIO_OF_ERROR * error
         null = np.exp(_RATIO_OF_DIFFERENCE * (0.0 if self.null is None else self.null) / spread)
         remark = (
-            f"The risk ratio stands for an effect of {difference:.3g} standard deviations of the outcome, exp(0.91 d): an "
-            "approximation, good where the outcome is near normal."
+            f"The risk ratio stands for an effect of {difference:.3g} standard deviations of the outcome, pooled within the "
+            "arms, exp(0.91 d): an approximation, good where the outcome is near normal."
         )
         ratio, low, high = map(float, np.exp([middle, middle - half, middle + half]))
         return RiskRatio(ratio, low, high, float(null)), (remark,)
@@ -184,3 +185,29 @@ class EValue(SensitivityModel):
             return first, f"The 95% interval holds {nothing} as it is: no confounder is needed for that."
         second = f"To bring the 95% interval to {nothing}, {ratio.limit_e_value:.2f} each would be needed."
         return first, second
+
+
+def _is_binary(outcomes: Floats) -> bool:
+    """Whether an outcome is 0 or 1.
+
+    Raises:
+        EstimandError: for another outcome of two values, whose coding would decide over the risk ratio.
+    """
+    values = np.unique(outcomes)
+    if np.isin(values, (0, 1)).all():
+        return True
+    if len(values) == 2:
+        raise EstimandError(
+            f"rewards: the outcome takes the two values {values[0]:g} and {values[1]:g}; code them 0 and 1, the event as 1, so "
+            "that its risk in either arm is known."
+        )
+    return False
+
+
+def _pooled_spread(treated: Floats, control: Floats) -> float:
+    """Standard deviation within the arms, sqrt(sum of squares about the arm means / (n - 2))."""
+    squares = sum(float(np.sum((own - own.mean()) ** 2)) for own in (treated, control))
+    spread = float(np.sqrt(squares / max(len(treated) + len(control) - 2, 1)))
+    if not spread > _ROUNDING * max(np.abs(treated).max(), np.abs(control).max()):
+        raise EstimandError("rewards: the outcome is the same for everybody in an arm, so that an effect has no scale.")
+    return spread

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from causalrl.checks import Floats
 from causalrl.data import End, Trajectories
 from causalrl.diagnostics.record import Note
 from causalrl.errors import EstimandError
@@ -24,7 +25,7 @@ from causalrl.estimators.weighting import WeightingEstimator
 from causalrl.inference.base import Evidence, check_level, make_interval
 from causalrl.inference.wald import Wald
 from causalrl.nuisances.crossfit import Nuisances
-from causalrl.sensitivity.base import BOUND_COLUMNS, SensitivityAnalysis, SensitivityModel, checked_gammas, first_crossing
+from causalrl.sensitivity.base import BOUND_COLUMNS, SensitivityAnalysis, SensitivityModel, about_zero, checked_gammas
 from causalrl.sensitivity.marginal_quantiles import level_parameter
 from causalrl.sensitivity.marginal_scores import (
     AugmentedBounds,
@@ -34,6 +35,10 @@ from causalrl.sensitivity.marginal_scores import (
     RepeatedBounds,
     WeightedBounds,
 )
+
+_OUTWARDS = np.array([-1.0, 1.0, -1.0, 1.0])
+"""The direction in which each limit of `BOUND_COLUMNS` widens."""
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,10 @@ class MarginalModel(SensitivityModel):
     binary outcome has quantiles 0 and 1, by a logit in each arm. The interval runs from the lower limit of the lower bound to
     the upper limit of the upper one, both Wald, with the influence of learned propensities; that of q vanishes to first order.
     q is learned in sample, unless the regressor is cross-fitted, so that bounds are a little narrow where covariates are many.
+
+    What holds at a gamma holds at every larger one. Quantiles and tail means are learned anew at each, and with few data and
+    flexible learners those of a larger gamma can come out narrower: a row is then that of the widest limits up to its gamma,
+    counted from gamma = 1 whether that is asked or not, and a finding says so. The bounds therefore hold the estimate.
 
     Values of policies and their contrasts are those of one decision, whatever the number of arms; with more than two, gamma
     limits the odds of each arm against all others, and the bounds are valid, but sharp one arm at a time. Of effects on part of
@@ -101,13 +110,23 @@ class MarginalModel(SensitivityModel):
         _require_goal(goal)
         estimate = FittedEstimator(recipe, nuisances).estimate(goal)
         bounds = _bounds(recipe, nuisances, goal, self.quantile)
-        frame = pd.DataFrame([self._row(gamma, *bounds.at(gamma)) for gamma in self.gammas], columns=list(BOUND_COLUMNS))
-        findings = [*_about_zero(frame, goal), *_about_arms(nuisances.data, goal), *map(str, dict.fromkeys(bounds.notes))]
+        gammas = np.array(self.gammas if self.gammas[0] == 1 else (1.0, *self.gammas))
+        raw = np.array([self._limits(*bounds.at(gamma)) for gamma in gammas])
+        nested = np.maximum.accumulate(raw * _OUTWARDS) * _OUTWARDS
+        table = np.column_stack([gammas, nested])[-len(self.gammas) :]
+        frame = pd.DataFrame(table, columns=list(BOUND_COLUMNS))
+        findings = [
+            *_about_difference(frame, goal),
+            *_about_nesting(gammas, raw, nested),
+            *_about_arms(nuisances.data, goal),
+            *map(str, dict.fromkeys(bounds.notes)),
+        ]
         return SensitivityAnalysis(str(self), estimate, frame, tuple(findings), bounds_plot)
 
-    def _row(self, gamma: float, low: Evidence, high: Evidence) -> tuple[float, ...]:
+    def _limits(self, low: Evidence, high: Evidence) -> tuple[float, ...]:
+        """Bounds and interval, in the order of `BOUND_COLUMNS`."""
         lower, upper = (make_interval(bound, self.level, Wald()) for bound in (low, high))
-        return gamma, float(low.value), float(high.value), float(lower.low), float(upper.high)
+        return float(low.value), float(high.value), float(lower.low), float(upper.high)
 
 
 class Bounds(Protocol):
@@ -182,17 +201,23 @@ def _require_goal(goal: Estimand) -> None:
             )
 
 
-def _about_zero(frame: Any, goal: Estimand) -> list[str]:
+def _about_difference(frame: Any, goal: Estimand) -> list[str]:
     """Up to which strength an effect is told from 0."""
     if isinstance(goal, PolicyValue):
         return []
-    gammas, low, high = (frame[name].to_numpy() for name in ("gamma", "interval_low", "interval_high"))
-    tip = first_crossing(gammas, np.maximum(low, -high))
-    if np.isinf(tip):
-        return [f"The interval excludes 0 at every gamma asked, up to {gammas[-1]:g}."]
-    if tip == gammas[0]:
-        return [f"The interval holds 0 already at gamma = {gammas[0]:g}."]
-    return [f"The interval excludes 0 up to gamma = {tip:.3g}."]
+    return [about_zero(*(frame[name].to_numpy() for name in ("gamma", "interval_low", "interval_high")))]
+
+
+def _about_nesting(gammas: Floats, raw: Floats, nested: Floats) -> list[str]:
+    """At which strengths a bound or its interval is that of a smaller one."""
+    moved = np.abs(nested - raw) > _ROUNDING * np.abs(raw).max()
+    if not moved.any():
+        return []
+    where, most = ", ".join(f"{gamma:g}" for gamma in gammas[moved.any(axis=1)]), np.abs(nested - raw).max()
+    return [
+        f"At gamma = {where} bounds or intervals came out inside those of a smaller gamma, by {most:.2g} at most: the learners "
+        "are unstable at this sample size. The wider limits stand in the row."
+    ]
 
 
 def _about_arms(data: Trajectories, goal: Estimand) -> list[str]:

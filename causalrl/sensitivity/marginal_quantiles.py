@@ -50,9 +50,9 @@ class TailOutcomes:
     notes: list[Note]
 
     def at(self, gamma: float) -> tuple[Floats, Floats]:
-        """(n,) of the lower and of the upper bound; the outcomes themselves at gamma = 1, whatever their quantiles."""
+        """(n,) of the lower and of the upper bound; the outcomes themselves at gamma = 1, or where they are all the same."""
         outcomes, level = self.nuisances.data.rewards, gamma / (1 + gamma)
-        if gamma == 1:
+        if gamma == 1 or len(self._values) == 1:
             return outcomes, outcomes
         low, high = self._quantiles(1 - level), self._quantiles(level)
         above, below = outcomes - low, outcomes - high
@@ -77,7 +77,7 @@ class TailOutcomes:
             return self._predicted(arm, level)[mine, None]
         if len(self._values) == 2:
             low, high = self._values
-            return np.where(self._log_odds(arm)[mine] > np.log((1 - level) / level), high, low)[:, None]
+            return np.asarray(np.where(self._log_odds(arm)[mine] > np.log((1 - level) / level), high, low))[:, None]
         return self._features[mine]
 
     def _balanced(self, columns: Floats, mine: Bools, used: Bools, level: float) -> Floats:
@@ -164,4 +164,4 @@ def level_parameter(regressor: Any) -> str:
     named = named or [prefix + "alpha" for prefix in losses if prefix + "alpha" in given]
     if len(named) != 1:
         raise SensitivityError(f"quantile: {regressor!r} learns no conditional quantile; {mend}.")
-    return named[0]
+    return str(named[0])

@@ -169,24 +169,26 @@ class OmittedVariable(SensitivityModel):
         third = f"One that explains all of the outcome's would need {extreme.strength.r2_treatment:.1%} {share}."
         return [first, second, third]
 
-    def _verdict(self, left: Movement) -> str:
-        if left.low <= self.null <= left.high:
-            return f"could bring the estimate to {self.null:g}"
-        if left.interval_low <= self.null <= left.interval_high:
-            return f"could bring the interval, but not the estimate, to {self.null:g}"
-        return f"could bring neither the estimate nor the interval to {self.null:g}"
-
     def _read(self, scenarios: list[Scenario]) -> list[str]:
-        """Sentences about one benchmark: the strongest confounder of each verdict."""
-        sentences, verdicts = [], [self._verdict(scenario.left) for scenario in scenarios]
-        for scenario, verdict, after in zip(scenarios, verdicts, [*verdicts[1:], ""], strict=False):
-            if after == verdict:
-                continue
-            left = scenario.left
-            rest = f": at least {left.low:.4g} is left" if left.low > self.null else f": at most {left.high:.4g} is left"
-            reached = left.low <= self.null <= left.high
-            sentences.append(f"A confounder {scenario.name}{scenario.remark} {verdict}{'' if reached else rest}.")
-        return sentences
+        """Sentences about one benchmark: the strongest confounder that could not, and the weakest that could."""
+        ordered = sorted(scenarios, key=lambda scenario: scenario.strength.size)
+        reach = [self._reach(scenario.left) for scenario in ordered]
+        neither, interval, estimate = ([own for own, has in zip(ordered, reach, strict=True) if has == k] for k in range(3))
+        told = [*neither[-1:], *interval[:1], *interval[1:][-1:], *estimate[:1]]
+        return [self._sentence(scenario) for scenario in told]
+
+    def _reach(self, left: Movement) -> int:
+        """2 where the estimate can reach the null, 1 where its interval alone can, 0 where neither can."""
+        if left.low <= self.null <= left.high:
+            return 2
+        return int(left.interval_low <= self.null <= left.interval_high)
+
+    def _sentence(self, scenario: Scenario) -> str:
+        left, reach = scenario.left, self._reach(scenario.left)
+        could = ("neither the estimate nor the interval", "the interval, but not the estimate,", "the estimate")[reach]
+        rest = f": at least {left.low:.4g} is left" if left.low > self.null else f": at most {left.high:.4g} is left"
+        confounder = f"A confounder {scenario.name}{scenario.remark}"
+        return f"{confounder} could bring {could} to {self.null:g}{'' if reach == 2 else rest}."
 
 
 def _pair(value: Any) -> tuple[float, float]:

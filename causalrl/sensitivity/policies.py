@@ -21,11 +21,11 @@ from causalrl.estimators.weighting import IS
 from causalrl.inference.base import Evidence, check_level
 from causalrl.kernels.rng import derive_seed
 from causalrl.nuisances.crossfit import Nuisances
-from causalrl.sensitivity.base import BOUND_COLUMNS, SensitivityAnalysis, SensitivityModel, checked_gammas, first_crossing
+from causalrl.sensitivity.base import BOUND_COLUMNS, SensitivityAnalysis, SensitivityModel, about_zero, checked_gammas
 from causalrl.sensitivity.decisions import Decision, expectile_bounds, naive_bounds
 
 FEW = 10
-"""Trajectories from which the tails of a group's outcomes are hardly seen."""
+"""Effective trajectories from which the tails of a group's outcomes are hardly seen."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,13 @@ class OneStepModel(SensitivityModel):
     def effect(self, gamma: float) -> str:
         """What an unobserved confounder does."""
 
+    def remarks(self, found: Sequence[Decision]) -> list[str]:
+        """What to say of the data."""
+        mass = max(own.ratios.unsupported_mass or 0.0 for own in found)
+        if not mass:
+            return []
+        return [f"{mass:.1%} of the target's probability lies on actions that were never taken, and no bound holds for these."]
+
     def analyse(self, estimator: Estimator, nuisances: Nuisances, goal: Estimand) -> SensitivityAnalysis:
         """The curve of bounds of a policy value, a contrast of two, or the effect of one of two arms.
 
@@ -79,7 +86,7 @@ class OneStepModel(SensitivityModel):
         half = _normal_quantile(self.level) * spread
         columns = (np.asarray(self.gammas), low, high, low - half[0], high + half[1])
         frame = pd.DataFrame(dict(zip(BOUND_COLUMNS, columns, strict=True)))
-        notes = [*self._reading(goal, columns[3], columns[4]), *_sparse(found), *_unsupported(found)]
+        notes = [*self._reading(goal, columns[3], columns[4]), *self.remarks(found)]
         return SensitivityAnalysis(str(self), estimate, frame, tuple(notes), bounds_plot)
 
     def _point(self, estimator: IS, values: Sequence[PolicyValue], nuisances: Nuisances) -> Floats:
@@ -109,9 +116,7 @@ class OneStepModel(SensitivityModel):
         reach = f"the {what} lies in [{low[-1]:.4g}, {high[-1]:.4g}] ({self.level:.0%} interval)"
         found = [f"If at step {self.step} an unobserved confounder {self.effect(last)}, {reach}."]
         if not isinstance(goal, PolicyValue):
-            tipping = first_crossing(np.asarray(self.gammas), np.maximum(low, -high))
-            until = f"from gamma = {tipping:.3g} on" if np.isfinite(tipping) else f"at no gamma up to {last:g}"
-            found.append(f"The interval of the bounds holds a difference of 0 {until}.")
+            found.append(about_zero(np.asarray(self.gammas), low, high))
         return found
 
 
@@ -119,10 +124,15 @@ class OneStepModel(SensitivityModel):
 class NamkoongModel(OneStepModel):
     """Bounds of a policy value when, at one step, the odds of any two actions change by at most gamma with what was not recorded.
 
-    The model: given the record at step t, the odds of two actions under any two values of an unobserved U differ by a factor of
-    gamma at most; at all other steps the record tells all that the logger went by. Where the logger acts like the target its
-    outcomes are seen; elsewhere they are bounded. With pi the target, b the behaviour policy given the record alone, rho the
-    ratios pi / b, P the rewards before t, y the return from t on times the ratios after t, and kappa(s, a) the expectile of y,
+    The model: given the observation S_t at step t alone, the odds of two actions under any two values of (U, H) differ by a
+    factor of gamma at most, where U was not recorded and H is the record before t; averaged over U they depend on S_t alone, and
+    at all other steps the record tells all that the logger went by. At step 0 there is no H. At a later step a limit between two
+    values of U given (S_t, H) is the same, if the law of the return given S_t and A_t does not depend on H; if it does, the true
+    value can lie outside the bounds for that gamma, and what tells of the return has to be put into the observation at t.
+
+    Where the logger acts like the target its outcomes are seen; elsewhere they are bounded. With pi the target, b the behaviour
+    policy given S_t, rho the ratios pi / b, P the rewards before t, y the return from t on times the ratios after t, and
+    kappa(s, a) the expectile of y,
 
         lower bound = mean of rho P + rho_(<t) pi(A | S) [y + (1 - b(A | S)) / b(A | S) kappa(S, A)],
 
@@ -130,10 +140,11 @@ class NamkoongModel(OneStepModel):
     rho_(<t). At gamma = 1 it is the estimate; the upper bound is that of the negative return, negated. For integer states kappa
     is exact; for vectors it is linear in the features, one an action, and the bounds are those of the model as far as it is.
 
-    A bound is for records with several trajectories in each state and action: from one alone it sees no spread. The interval
-    adds and subtracts a normal quantile of the bootstrap's standard deviation, and holds both bounds at the level.
+    A bound is for records with several trajectories of positive weight in each state and action: from one alone it sees no
+    spread, and a finding says where their effective number is below 10. The interval adds and subtracts a normal quantile of the
+    bootstrap's standard deviation, and holds both bounds at the level.
 
-    Source: Namkoong et al. (2020), section 4, where the step is the first.
+    Source: Namkoong et al. (2020), section 4, where the step is the first, or kappa depends on all of the record up to it.
 
     Args:
         gammas: increasing odds ratios from 1 on.
@@ -159,6 +170,18 @@ class NamkoongModel(OneStepModel):
 
     def effect(self, gamma: float) -> str:
         return f"changes the odds of any two actions by a factor of {gamma:g} at most"
+
+    def remarks(self, found: Sequence[Decision]) -> list[str]:
+        return [*self._about_history(), *_sparse(found), *super().remarks(found)]
+
+    def _about_history(self) -> list[str]:
+        if self.step == 0:
+            return []
+        return [
+            f"gamma counts what was recorded before step {self.step} together with the unobserved: the odds differ by gamma at "
+            f"most between any two values of both, given the observation at step {self.step}. Where the return depends on the "
+            "earlier record, beyond that observation and the action, add what it depends on to the observation."
+        ]
 
 
 @dataclass(frozen=True)
@@ -236,18 +259,18 @@ def _normal_quantile(level: float) -> float:
 
 def _sparse(found: Sequence[Decision]) -> list[str]:
     """A warning about groups in which the tails of the outcomes are hardly seen."""
-    counts = np.diff(found[0].groups.starts)
-    share = counts[counts < FEW].sum() / counts.sum()
-    if share < 0.05 or not found[0].ratios.target.steps.data.tabular:
+    if not found[0].ratios.target.steps.data.tabular:
+        return []
+    share = max(_thin_share(*own.effective_sizes()) for own in found)
+    if share < 0.05:
         return []
     return [
-        f"{share:.0%} of the trajectories share state and action at the step with fewer than {FEW - 1} others, which show too "
-        "little of the spread of outcomes: the bounds may be too narrow. Use coarser states."
+        f"{share:.0%} of the weight that a confounder can move lies on states and actions at the step with fewer than {FEW} "
+        "effective trajectories, which show too little of the spread of outcomes: the bounds may be too narrow. Use coarser "
+        "states."
     ]
 
 
-def _unsupported(found: Sequence[Decision]) -> list[str]:
-    mass = max(own.ratios.unsupported_mass or 0.0 for own in found)
-    if not mass:
-        return []
-    return [f"{mass:.1%} of the target's probability lies on actions that were never taken, and no bound holds for these."]
+def _thin_share(mass: Floats, sizes: Floats) -> float:
+    """Of the weight, that in groups below `FEW`."""
+    return float(mass[sizes < FEW].sum() / mass.sum()) if mass.any() else 0.0

@@ -21,6 +21,8 @@ from causalrl.sensitivity.pairs import pair_differences
 
 _MOST_EXACT = 200
 """The most pairs whose distribution is computed exactly; beyond, a normal one stands for it."""
+_MOST_GAMMA = 1e6
+"""Beyond, treatment within a pair is all but determined, and nothing is left to bound."""
 
 
 class PairStatistic(ABC):
@@ -87,12 +89,12 @@ class RosenbaumBounds(SensitivityModel):
     estimator, whose estimate stands beside it.
 
     Args:
-        gammas: increasing, from 1.
+        gammas: increasing, from 1 to 1e6.
         statistic: `SignedRank()` (Wilcoxon) or `SignTest()`.
         level: of the intervals.
 
     Raises:
-        SensitivityError: for gammas that do not increase from 1, and from the analysis where clusters are no pairs.
+        SensitivityError: for gammas that do not increase from 1 to 1e6, and from the analysis where clusters are no pairs.
         EstimandError: from the analysis, for sequential data, or a question that compares no two arms.
 
     Example:
@@ -113,6 +115,11 @@ class RosenbaumBounds(SensitivityModel):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gammas", checked_gammas(self.gammas))
+        if self.gammas[-1] > _MOST_GAMMA:
+            raise SensitivityError(
+                f"gammas: {self.gammas[-1]:g} is beyond {_MOST_GAMMA:g}, where treatment within a pair is all but determined; "
+                "leave it out."
+            )
         if not isinstance(self.statistic, PairStatistic):
             raise SensitivityError(f"statistic: {self.statistic!r} is none; pass SignedRank() or SignTest().")
         check_level(self.level)
@@ -216,7 +223,7 @@ class PairTest:
 
         if gap(0.0) >= 0:
             return 1.0
-        most = np.log(1e6)
+        most = np.log(_MOST_GAMMA)
         return np.inf if gap(most) < 0 else float(np.exp(brentq(gap, 0.0, most, xtol=1e-9)))
 
 
