@@ -15,7 +15,7 @@ import pandas as pd
 import causalrl as crl
 from causalrl.kernels.rng import derive_seed
 from causalrl.nuisances.crossfit import Nuisances
-from paper_figures.paper import Cell, Claim, Job, Paper, Results, Row, mean_cell
+from paper_figures.paper import Cell, Claim, Job, Paper, Results, Row, below, mean_cell, median_cell
 from paper_figures.style import BLUE, GREEN, GREY, ORANGE, PAGE, PINK, RED, SKY
 from simulators import CobsGraph
 
@@ -59,7 +59,8 @@ def hidden(slip: float) -> str:
 
 def jobs(fast: bool) -> Mapping[str, Job]:
     names = ("horizon", "reward", "p", "n")
-    found = {label(*line): Job(errors, 15 if fast else 500, dict(zip(names, line, strict=True))) for line in TABLE}
+    full = {line: 2000 if line[0] == 4 and line[3] == 64 else 500 for line in TABLE}
+    found = {label(*line): Job(errors, 15 if fast else full[line], dict(zip(names, line, strict=True))) for line in TABLE}
     partly = {"horizon": 16, "reward": "sparse", "p": 0.6, "n": 1024, "groups": GROUPS}
     return found | {hidden(slip): Job(errors, 20 if fast else 300, {**partly, "slip": slip}) for slip in SLIPS}
 
@@ -74,17 +75,16 @@ def claims(results: Results) -> Iterator[Claim]:
     for line in TABLE:
         name = label(*line)
         rows = results[name]
-        yield paired(f"{name}: FQE < DR", rows, "FQE", "DR")
+        yield smaller(f"{name}: FQE < DR", rows, "FQE", "DR")
         if line[3] == 1024:
-            yield paired(f"{name}: DR < IS", rows, "DR", "IS")
+            yield smaller(f"{name}: DR < IS", rows, "DR", "IS")
     for name in map(hidden, SLIPS):
-        yield from (paired(f"{name}: {own} < FQE", results[name], own, "FQE") for own in ("WIS", "WDR"))
+        yield from (smaller(f"{name}: {own} < FQE", results[name], own, "FQE") for own in ("WIS", "WDR"))
 
 
-def paired(text: str, rows: pd.DataFrame, less: str, more: str) -> Claim:
-    """That one estimator has the smaller error on the same data sets."""
-    margin = mean_cell("", rows[more] - rows[less])
-    return Claim(text, margin.value, margin.mcse)
+def smaller(text: str, rows: pd.DataFrame, less: str, more: str) -> Claim:
+    """That one estimator has the smaller median error: over a long horizon one data set in hundreds makes the mean."""
+    return below(text, median_cell(less, rows[less]), median_cell(more, rows[more]))
 
 
 def draw(results: Results) -> Mapping[str, Figure]:
