@@ -76,9 +76,9 @@ def counted_once_more(data: crl.Trajectories) -> crl.TabularPolicy:
 
 
 def jobs(fast: bool) -> Mapping[str, Job]:
-    path, trials = ((24, 6), (8, 3)) if fast else ((200, 200), (100, 100))
-    paths = {f"path/{n}": Job(path_errors, path[n > 1000], {"n": n}) for n in PATH_SIZES}
-    return {**paths, **{f"grid/{n}": Job(grid_errors, trials[n > 1000], {"n": n}) for n in GRID_SIZES}}
+    path, trials = ((24, 6), (8, 8, 3)) if fast else ((200, 200), (1000, 200, 200))
+    found = {f"path/{n}": Job(path_errors, path[n > 1000], {"n": n}) for n in PATH_SIZES}
+    return found | {f"grid/{n}": Job(grid_errors, count, {"n": n}) for n, count in zip(GRID_SIZES, trials, strict=True)}
 
 
 def mse(results: Results, job: str, estimator: str) -> Cell:
