@@ -79,7 +79,7 @@ def draw(results: Results) -> Mapping[str, Figure]:
 
 
 PAPER = Paper(
-    "A blend that trusts a wrong model while data are few",
+    "A wrong constant model, blended in or weighted away",
     "Bibaut, Malenica, Vlassis & van der Laan (2019), ICML, 654-663",
     1,
     jobs,
