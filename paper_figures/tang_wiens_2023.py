@@ -106,7 +106,7 @@ def bars(ax: Axes, results: Results) -> None:
         ax.plot(published[key]["value"], y, "|", color=GREY, markersize=8, label=None if y else "published")
     ax.set_yticks(range(len(names)), list(reversed(names)))
     ax.set(xlim=(0, None), title="root mean square error")
-    ax.legend(loc="center right")
+    ax.legend(loc="center right", frameon=True)
 
 
 PAPER = Paper(
