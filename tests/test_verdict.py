@@ -16,6 +16,7 @@ from causalrl.diagnostics.calibration import calibration_curve, recalibration_sl
 from causalrl.diagnostics.figures import Figures, largest_influence, missed_mean, unlogged_risk
 from causalrl.diagnostics.record import KEYS, VERDICTS, diagnostics_record, worse_verdict
 from causalrl.diagnostics.verdict import RULES, judged
+from causalrl.diagnostics.weights import tail_index
 from causalrl.kernels.ragged import agreement_by_time
 from simulators import KangSchafer, Point, SepsisSimulator
 
@@ -294,3 +295,11 @@ def test_a_wrong_model_is_not_seen_but_extreme_weights_are() -> None:
         assert not flagged or estimate.diagnostics["verdict"] != RELIABLE
         verdicts.append(estimate.diagnostics["verdict"])
     assert set(verdicts) >= {RELIABLE, CAUTION}
+
+
+def test_equal_largest_weights_have_a_tail_index(recwarn: pytest.WarningsRecorder) -> None:
+    weights = np.r_[np.full(117, 5.0), np.random.default_rng(0).random(1383)]
+    found = tail_index(weights)
+    assert found is not None
+    assert found < 0
+    assert not recwarn.list

@@ -53,7 +53,8 @@ def tail_index(weights: Floats) -> float | None:
     grid = 30 + int(np.sqrt(m))
     theta = 1 / excess[-1] + (1 - np.sqrt(grid / (np.arange(grid) + 0.5))) / (3 * quartile)
     shape = np.log1p(-theta[:, None] * excess).mean(axis=1)
-    profile = m * (np.log(-theta / shape) - shape - 1)
+    rate = np.divide(-theta, shape, out=np.full_like(theta, 1 / excess.mean()), where=shape != 0)  # its limit at 0
+    profile = m * (np.log(rate) - shape - 1)
     posterior = np.exp(profile - profile.max())
     best = float(np.sum(theta * posterior) / posterior.sum())
     k = float(np.log1p(-best * excess).mean())
