@@ -76,7 +76,7 @@ def counted_once_more(data: crl.Trajectories) -> crl.TabularPolicy:
 
 
 def jobs(fast: bool) -> Mapping[str, Job]:
-    path, trials = ((24, 6), (8, 8, 3)) if fast else ((200, 200), (1000, 200, 200))
+    path, trials = ((24, 6), (8, 8, 3)) if fast else ((200, 200), (1000, 200, 400))
     found = {f"path/{n}": Job(path_errors, path[n > 1000], {"n": n}) for n in PATH_SIZES}
     return found | {f"grid/{n}": Job(grid_errors, count, {"n": n}) for n, count in zip(GRID_SIZES, trials, strict=True)}
 
