@@ -59,10 +59,10 @@ def hidden(slip: float) -> str:
 
 def jobs(fast: bool) -> Mapping[str, Job]:
     names = ("horizon", "reward", "p", "n")
-    full = {line: 2000 if line[0] == 4 and line[3] == 64 else 500 for line in TABLE}
+    full = {line: 2000 if line == TABLE[0] else 400 for line in TABLE}
     found = {label(*line): Job(errors, 15 if fast else full[line], dict(zip(names, line, strict=True))) for line in TABLE}
     partly = {"horizon": 16, "reward": "sparse", "p": 0.6, "n": 1024, "groups": GROUPS}
-    return found | {hidden(slip): Job(errors, 20 if fast else 300, {**partly, "slip": slip}) for slip in SLIPS}
+    return found | {hidden(slip): Job(errors, 20 if fast else 200, {**partly, "slip": slip}) for slip in SLIPS}
 
 
 def cells(results: Results) -> Iterator[Cell]:
