@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from causalrl.inference.base import IntervalMethod, check_level, check_method, m
 from causalrl.inference.bootstrap import prepare
 from causalrl.nuisances.crossfit import Nuisances
 from causalrl.policies import Policy, PolicyLike
+from causalrl.selection.candidates import quietly
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,20 +161,13 @@ class _Estimates(Mapping[tuple[str, str], Estimate]):
     def __getitem__(self, pair: tuple[str, str]) -> Estimate:
         if pair not in self.pairs:
             raise KeyError(f"{pair!r}; there are {', '.join(map(str, self.pairs))}")
-        return _quietly(FittedEstimator(self.recipes[pair[1]], self.nuisances), self.goals[pair[0]])
+        return quietly(FittedEstimator(self.recipes[pair[1]], self.nuisances), self.goals[pair[0]])
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self.pairs)
 
     def __len__(self) -> int:
         return len(self.pairs)
-
-
-def _quietly(fitted: FittedEstimator, goal: Estimand) -> Estimate:
-    """An estimate whose warnings are in its diagnostics alone."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return fitted.estimate(goal)
 
 
 def _policies(goal: Estimand) -> list[Policy]:
@@ -199,7 +192,7 @@ def _rows(
         row |= {"estimator": name, "verdict": None, "warnings": "", "failure": None}
         start = time.perf_counter()
         try:
-            estimates[name] = estimate = _quietly(FittedEstimator(estimator, nuisances), goal)
+            estimates[name] = estimate = quietly(FittedEstimator(estimator, nuisances), goal)
             row |= {key: _number(estimate.diagnostics[key]) for key in ("ess", "max_weight")}
             row |= {"value": estimate.value, "verdict": estimate.diagnostics["verdict"]}
         except ValueError as error:
