@@ -29,7 +29,7 @@ from benchmarks.speed_inference import (
     ratio_tasks,
     refit_tasks,
 )
-from benchmarks.speed_trust import namkoong_task, refutation_task
+from benchmarks.speed_trust import namkoong_task, refutation_task, verdict_task
 from benchmarks.timing import Target, Task, agree, at_least, measure, speed_table, within
 from causalrl.kernels.ragged import cumulative_log_weights
 from simulators import FactorWise, GumbelMax, ICUSepsis, SepsisSimulator, TabularMDP
@@ -248,7 +248,7 @@ def main() -> None:
     if find_spec("icu_sepsis"):
         sampling += sampling_tasks("ICU-Sepsis", ICUSepsis(), ICUSepsis().expert(), None)
     sampling += counterfactual_tasks(simulator.sample(1_000, behavior, horizon, seed=0), simulator, target)
-    tasks = [*intervals, *bootstrap_tasks(), namkoong_task(), refutation_task(), *weights_task(), *sampling, *fqe]
+    tasks = [*intervals, *bootstrap_tasks(), namkoong_task(), refutation_task(), verdict_task(), *weights_task(), *sampling, *fqe]
     console = Console(width=max(Console().width, 140))
     console.print(speed_table([(task, measure(task)) for task in tasks]))
     print("\n".join(memory))

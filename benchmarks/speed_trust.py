@@ -1,17 +1,19 @@
 """Tasks of `benchmarks.speed` about trust: the curve of bounds of a policy value under unobserved confounding,
-and placebo treatments."""
+placebo treatments, and what verdicts cost."""
 
 from __future__ import annotations
+
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
 
 import causalrl as crl
-from benchmarks.timing import Task, agree, within
+from benchmarks.timing import Task, agree, at_least, within
 from causalrl.kernels.resampling import count_block
 from causalrl.kernels.rng import derive_seed
 from causalrl.refutation.placebo import Permutation
-from simulators import NamkoongSepsis, Point
+from simulators import NamkoongSepsis, Point, SepsisSimulator
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -76,6 +78,27 @@ def namkoong_task() -> Task:
 
     agree(package().frame[["low", "high"]].to_numpy().T, bounds.curve(np.ones(N)), 1e-9)
     return Task(f"Namkoong bounds, {B} bootstraps", package, reference, float(B), "curves", within(10), quiet=4)
+
+
+def verdict_task() -> Task:
+    """`evaluate` with its verdicts, of eight estimators and ten policies, beside the same without; asked: less than 20% more."""
+    simulator = SepsisSimulator()
+    data = simulator.sample(N, simulator.physician(0.3), horizon=20, seed=0)
+    goals = {f"{epsilon:.2f}": simulator.physician(epsilon) for epsilon in np.linspace(0.05, 0.5, 10)}
+    recipes = [*(kind() for kind in (crl.OnPolicyMean, crl.IS, crl.WIS, crl.PDIS, crl.PDWIS, crl.DR, crl.WDR, crl.DRL))]
+
+    def package() -> crl.Evaluation:
+        return crl.evaluate(data, goals, recipes, horizon=20)
+
+    def unjudged() -> crl.Evaluation:
+        with (
+            patch("causalrl.estimators.base.judged_value", lambda estimate, *_: estimate),
+            patch("causalrl.estimate.judged_alone", lambda diagnostics, _: diagnostics),
+        ):
+            return package()
+
+    agree(package().frame["value"].to_numpy(), unjudged().frame["value"].to_numpy(), 0.0)
+    return Task("evaluate with verdicts, without", package, unjudged, 80.0, "estimates", at_least(1 / 1.2), quiet=4)
 
 
 def refutation_task() -> Task:
